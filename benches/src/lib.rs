@@ -1,0 +1,1 @@
+//! Benchmarks: criterion and the end-to-end harness.

@@ -1,0 +1,1 @@
+//! YAML and JSON objects to a snapshot, or diagnostics that point at file:line.

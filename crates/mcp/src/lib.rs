@@ -1,0 +1,1 @@
+//! MCP calls: classify, plan, name, filter.

@@ -1,0 +1,1 @@
+//! Workload identity, certificates, TLS and accepted connections.

@@ -1,0 +1,1 @@
+//! Where objects come from: files that are watched for change.

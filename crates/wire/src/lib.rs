@@ -1,0 +1,1 @@
+//! Byte formats strangers send: SSE, JSON-RPC, strict JSON.

@@ -1,1 +1,55 @@
 //! YAML and JSON objects to a snapshot, or diagnostics that point at file:line.
+
+mod diagnostic;
+mod path;
+mod route;
+mod snapshot;
+
+pub use diagnostic::{Diagnostic, Severity, Skipped};
+pub use path::{PathError, normalize_path};
+pub use route::{RouteQuery, RouteTable};
+pub use snapshot::*;
+pub use waypoint_policy::ObjectName;
+
+/// A file that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Its path, as diagnostics show it.
+    pub path: String,
+    /// What is in it: YAML documents, or JSON.
+    pub text: String,
+}
+
+/// How to compile.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `(namespace, name)` of the Gateway to compile for; by default the only one of our class.
+    pub gateway: Option<(String, String)>,
+    /// Where the objects come from.
+    pub source: Source,
+}
+
+/// Where objects come from; some settings are for files only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Source {
+    /// Files under the operator's control.
+    #[default]
+    Files,
+}
+
+/// What came of compiling.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The configuration; `None` if there was any error.
+    pub snapshot: Option<Snapshot>,
+    /// Findings, by file and line.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Objects of other projects.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Compiles the objects in these files for one waypoint. All findings at once.
+#[must_use]
+pub fn compile(_files: &[File], _options: &Options) -> Outcome {
+    Outcome { snapshot: None, diagnostics: Vec::new(), skipped: Vec::new() }
+}

@@ -1,1 +1,35 @@
 //! Who may do what, and in what words we refuse.
+//!
+//! Configuration compiles [`AgentPolicy`] objects into one [`PolicySet`]. Every pipeline asks it
+//! the same question, [`PolicySet::decide`], and gets a [`Decision`] that names the rule. Only an
+//! allowing decision turns into a [`Permit`], which planning needs; any other turns into a
+//! [`Refusal`].
+//!
+//! The crate is pure: no clock, no files, no logging.
+
+mod action;
+mod agent_policy;
+mod decision;
+mod explain;
+mod index;
+mod object;
+mod pattern;
+mod principal;
+mod refusal;
+mod secret;
+mod set;
+mod spiffe;
+
+pub use action::{Action, Family, Operation, UnknownOperation};
+pub use agent_policy::{
+    AgentPolicy, Caller, Effect, HttpBlock, LlmBlock, McpBlock, MethodRule, Mode, Rule,
+};
+pub use decision::{By, Decision, Permit, RuleName};
+pub use explain::{Explanation, Ids, Names, Outcome, TraceEntry};
+pub use object::{Kind, ObjectName, ObjectRef, ProviderId, ServerId, TargetId, UnknownKind};
+pub use pattern::{Pattern, PatternError};
+pub use principal::Principal;
+pub use refusal::{Code, Refusal};
+pub use secret::Secret;
+pub use set::{PolicySet, Posture, Query, Settings, UnknownPosture, WOULD_DENY_MAX};
+pub use spiffe::{SpiffeError, SpiffeId, SpiffePattern, Workload};

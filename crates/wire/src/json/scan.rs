@@ -1,0 +1,397 @@
+//! The scanner: one pass over a document, without recursion.
+
+use std::ops::Range;
+
+use super::{
+    JsonError, Kind, Member, Options, Surrogates, UniqueKeys, Value,
+    keys::{Keys, Opened},
+    text, view,
+};
+
+/// An object or array that is still open.
+#[derive(Clone, Copy)]
+enum Frame {
+    Array,
+    /// With its keys where they must be unique.
+    Object(Option<Opened>),
+}
+
+struct Scanner<'a, 'o> {
+    bytes: &'a [u8],
+    at: usize,
+    options: &'o Options,
+    keys: Keys,
+    frames: Vec<Frame>,
+    /// The key whose value comes next, in the outermost object only.
+    key: Range<usize>,
+}
+
+/// Checks `bytes` as one document; collects the outermost object's members if asked to.
+pub(super) fn document<'a>(
+    bytes: &'a [u8],
+    options: &Options,
+    mut members: Option<&mut Vec<Member<'a>>>,
+) -> Result<Value<'a>, JsonError> {
+    if let Err(error) = std::str::from_utf8(bytes) {
+        return Err(JsonError::NotUtf8 {
+            offset: error.valid_up_to(),
+        });
+    }
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return Err(JsonError::ByteOrderMark);
+    }
+    if u32::try_from(bytes.len()).is_err() {
+        return Err(JsonError::TooLarge);
+    }
+    let mut scanner = Scanner {
+        bytes,
+        at: 0,
+        options,
+        keys: Keys::new(),
+        frames: Vec::with_capacity(8),
+        key: 0..0,
+    };
+    let value = scanner.value(&mut members)?;
+    scanner.space();
+    if scanner.at < bytes.len() {
+        return Err(JsonError::TrailingData { offset: scanner.at });
+    }
+    Ok(value)
+}
+
+impl<'a> Scanner<'a, '_> {
+    fn value(
+        &mut self,
+        members: &mut Option<&mut Vec<Member<'a>>>,
+    ) -> Result<Value<'a>, JsonError> {
+        self.space();
+        let first = self.at;
+        let mut outer = first;
+        loop {
+            if self.frames.len() == 1 {
+                outer = self.at;
+            }
+            if self.begin()? {
+                continue;
+            }
+            // A value is complete; so may be the ones around it.
+            loop {
+                let Some(&frame) = self.frames.last() else {
+                    return slice(self.bytes, first, self.at);
+                };
+                if self.frames.len() == 1
+                    && let Frame::Object(_) = frame
+                    && let Some(members) = members
+                {
+                    let value = slice(self.bytes, outer, self.at)?;
+                    members.push(view::member(self.bytes, 0, self.key.clone(), value)?);
+                }
+                self.space();
+                match (self.bytes.get(self.at), frame) {
+                    (Some(b','), Frame::Array) => {
+                        self.at += 1;
+                        self.space();
+                        break;
+                    }
+                    (Some(b','), Frame::Object(keys)) => {
+                        self.at += 1;
+                        self.space();
+                        self.member_key(keys)?;
+                        self.space();
+                        break;
+                    }
+                    (Some(b'}'), Frame::Object(_)) | (Some(b']'), Frame::Array) => self.end(),
+                    (Some(_), _) => return Err(JsonError::Unexpected { offset: self.at }),
+                    (None, _) => return Err(JsonError::UnexpectedEnd),
+                }
+            }
+        }
+    }
+
+    /// Reads the beginning of a value: `true` if another value comes first
+    /// (inside the container that was opened), `false` if it is complete.
+    fn begin(&mut self) -> Result<bool, JsonError> {
+        match self.bytes.get(self.at) {
+            Some(b'"') => {
+                self.at = text::string_end(self.bytes, self.at + 1, self.options.surrogates)? + 1;
+                Ok(false)
+            }
+            Some(b'{') => {
+                let unique = match self.options.unique_keys {
+                    UniqueKeys::TopLevel => self.frames.is_empty(),
+                    UniqueKeys::Everywhere => true,
+                };
+                let keys = unique.then(|| self.keys.open());
+                self.open(Frame::Object(keys))?;
+                if self.bytes.get(self.at) == Some(&b'}') {
+                    self.end();
+                    return Ok(false);
+                }
+                self.member_key(keys)?;
+                self.space();
+                Ok(true)
+            }
+            Some(b'[') => {
+                self.open(Frame::Array)?;
+                if self.bytes.get(self.at) == Some(&b']') {
+                    self.end();
+                    return Ok(false);
+                }
+                Ok(true)
+            }
+            Some(b'-' | b'0'..=b'9') => {
+                self.at = number_end(self.bytes, self.at)?;
+                Ok(false)
+            }
+            Some(b't') => self.word(b"true"),
+            Some(b'f') => self.word(b"false"),
+            Some(b'n') => self.word(b"null"),
+            Some(_) => Err(JsonError::Unexpected { offset: self.at }),
+            None => Err(JsonError::UnexpectedEnd),
+        }
+    }
+
+    fn open(&mut self, frame: Frame) -> Result<(), JsonError> {
+        if self.frames.len() >= self.options.max_depth {
+            return Err(JsonError::TooDeep {
+                limit: self.options.max_depth,
+            });
+        }
+        self.frames.push(frame);
+        self.at += 1;
+        self.space();
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.at += 1;
+        if let Some(Frame::Object(Some(keys))) = self.frames.pop() {
+            self.keys.close(&keys);
+        }
+    }
+
+    /// Reads a key and its colon.
+    fn member_key(&mut self, keys: Option<Opened>) -> Result<(), JsonError> {
+        let start = self.at;
+        match self.bytes.get(start) {
+            Some(b'"') => {}
+            Some(_) => return Err(JsonError::Unexpected { offset: start }),
+            None => return Err(JsonError::UnexpectedEnd),
+        }
+        let end = text::string_end(self.bytes, start + 1, self.options.surrogates)?;
+        if let Some(keys) = keys
+            && !self.keys.insert(&keys, self.bytes, start + 1, end)?
+        {
+            return Err(JsonError::DuplicateKey { offset: start });
+        }
+        if self.frames.len() == 1 {
+            self.key = start..end + 1;
+        }
+        self.at = end + 1;
+        self.space();
+        match self.bytes.get(self.at) {
+            Some(b':') => {
+                self.at += 1;
+                Ok(())
+            }
+            Some(_) => Err(JsonError::Unexpected { offset: self.at }),
+            None => Err(JsonError::UnexpectedEnd),
+        }
+    }
+
+    fn word(&mut self, word: &[u8]) -> Result<bool, JsonError> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        if rest.starts_with(word) {
+            self.at += word.len();
+            return Ok(false);
+        }
+        if word.starts_with(rest) {
+            return Err(JsonError::UnexpectedEnd);
+        }
+        Err(JsonError::Unexpected { offset: self.at })
+    }
+
+    #[inline]
+    fn space(&mut self) {
+        self.at = space_end(self.bytes, self.at);
+    }
+}
+
+#[inline]
+fn space_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+fn number_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+    let bad = JsonError::Number { offset: start };
+    let digits = |mut at: usize| {
+        while let Some(b'0'..=b'9') = bytes.get(at) {
+            at += 1;
+        }
+        at
+    };
+    let some_digits = |at: usize| {
+        let end = digits(at);
+        if end > at {
+            Ok(end)
+        } else if at >= bytes.len() {
+            Err(JsonError::UnexpectedEnd)
+        } else {
+            Err(bad)
+        }
+    };
+    let mut at = start;
+    if bytes.get(at) == Some(&b'-') {
+        at += 1;
+    }
+    at = match bytes.get(at) {
+        Some(b'0') => at + 1,
+        _ => some_digits(at)?,
+    };
+    if let Some(b'0'..=b'9') = bytes.get(at) {
+        return Err(bad);
+    }
+    if bytes.get(at) == Some(&b'.') {
+        at = some_digits(at + 1)?;
+    }
+    if let Some(b'e' | b'E') = bytes.get(at) {
+        at += 1;
+        if let Some(b'+' | b'-') = bytes.get(at) {
+            at += 1;
+        }
+        at = some_digits(at)?;
+    }
+    Ok(at)
+}
+
+/// The value at `start..end` of a document; its kind shows in its first byte.
+fn slice(bytes: &[u8], start: usize, end: usize) -> Result<Value<'_>, JsonError> {
+    let raw = bytes.get(start..end).ok_or(JsonError::UnexpectedEnd)?;
+    let kind = match raw.first() {
+        Some(b'{') => Kind::Object,
+        Some(b'[') => Kind::Array,
+        Some(b'"') => Kind::String,
+        Some(b't') => Kind::True,
+        Some(b'f') => Kind::False,
+        Some(b'n') => Kind::Null,
+        Some(_) => Kind::Number,
+        None => return Err(JsonError::UnexpectedEnd),
+    };
+    Ok(Value { kind, raw, start })
+}
+
+/// Steps over the members or items of one container that was checked before.
+///
+/// It trusts the grammar to the extent that unchecked bytes give wrong items
+/// or an error, never a panic or an endless loop.
+pub(super) struct Walk<'a> {
+    value: Value<'a>,
+    at: usize,
+    started: bool,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(value: Value<'a>) -> Result<Self, JsonError> {
+        let closed = matches!(
+            (value.raw.first(), value.raw.last()),
+            (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']'))
+        );
+        if !closed || value.raw.len() < 2 {
+            return Err(JsonError::UnexpectedEnd);
+        }
+        Ok(Self {
+            value,
+            at: 1,
+            started: false,
+        })
+    }
+
+    /// The next member: the key's range in the container's bytes, quotes included, and the value.
+    pub(super) fn member(&mut self) -> Result<Option<(Range<usize>, Value<'a>)>, JsonError> {
+        if !self.more()? {
+            return Ok(None);
+        }
+        let bytes = self.value.raw;
+        let start = self.at;
+        if bytes.get(start) != Some(&b'"') {
+            return Err(self.unexpected());
+        }
+        let end = text::string_end(bytes, start + 1, Surrogates::Any)? + 1;
+        self.at = space_end(bytes, end);
+        if bytes.get(self.at) != Some(&b':') {
+            return Err(self.unexpected());
+        }
+        self.at = space_end(bytes, self.at + 1);
+        Ok(Some((start..end, self.step()?)))
+    }
+
+    /// The next item of an array.
+    pub(super) fn item(&mut self) -> Result<Option<Value<'a>>, JsonError> {
+        if !self.more()? {
+            return Ok(None);
+        }
+        self.step().map(Some)
+    }
+
+    /// Whether another entry follows; if so, stands at its first byte.
+    fn more(&mut self) -> Result<bool, JsonError> {
+        let bytes = self.value.raw;
+        self.at = space_end(bytes, self.at);
+        if self.at + 1 >= bytes.len() {
+            return Ok(false);
+        }
+        if self.started {
+            if bytes.get(self.at) != Some(&b',') {
+                return Err(self.unexpected());
+            }
+            self.at = space_end(bytes, self.at + 1);
+        }
+        self.started = true;
+        Ok(true)
+    }
+
+    fn step(&mut self) -> Result<Value<'a>, JsonError> {
+        let bytes = self.value.raw;
+        let start = self.at;
+        self.at = match bytes.get(start) {
+            Some(b'{' | b'[') => container_end(bytes, start)?,
+            Some(b'"') => text::string_end(bytes, start + 1, Surrogates::Any)? + 1,
+            Some(b'-' | b'0'..=b'9') => number_end(bytes, start)?,
+            Some(b't' | b'n') => start + 4,
+            Some(b'f') => start + 5,
+            _ => return Err(self.unexpected()),
+        };
+        let mut value = slice(bytes, start, self.at)?;
+        value.start += self.value.start;
+        Ok(value)
+    }
+
+    fn unexpected(&self) -> JsonError {
+        JsonError::Unexpected {
+            offset: self.value.start + self.at,
+        }
+    }
+}
+
+/// Offset behind the container that opens at `at`.
+fn container_end(bytes: &[u8], mut at: usize) -> Result<usize, JsonError> {
+    let mut depth = 0usize;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => at = text::string_end(bytes, at + 1, Surrogates::Any)?,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return Ok(at + 1);
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    Err(JsonError::UnexpectedEnd)
+}

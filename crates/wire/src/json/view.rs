@@ -1,0 +1,198 @@
+//! Views into a checked document: values, the members of one object, the items of one array.
+
+use std::{borrow::Cow, ops::Range};
+
+use super::{JsonError, keys::Keys, scan, text};
+
+/// The seven kinds of JSON value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of RFC 8259")]
+pub enum Kind {
+    Object,
+    Array,
+    String,
+    Number,
+    True,
+    False,
+    Null,
+}
+
+/// One value, as the bytes it was written with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Value<'a> {
+    /// What it is, by its first byte.
+    pub kind: Kind,
+    /// Its bytes without surrounding whitespace; a string includes its quotes.
+    pub raw: &'a [u8],
+    /// Offset of `raw` in the whole document, in bytes.
+    pub start: usize,
+}
+
+impl<'a> Value<'a> {
+    /// Where it lies in the whole document.
+    #[must_use]
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.start + self.raw.len()
+    }
+
+    /// The text of a string, unescaped; `None` for other kinds and for text
+    /// with an unpaired surrogate. Borrows when nothing was escaped.
+    #[must_use]
+    pub fn as_str(&self) -> Option<Cow<'a, str>> {
+        if self.kind != Kind::String {
+            return None;
+        }
+        let inner = self.raw.get(1..self.raw.len().checked_sub(1)?)?;
+        text::unescape(std::str::from_utf8(inner).ok()?)
+    }
+
+    /// A non-negative integer written without fraction or exponent.
+    #[must_use]
+    pub fn as_u64(&self) -> Option<u64> {
+        self.number()?.parse().ok()
+    }
+
+    /// An integer written without fraction or exponent.
+    #[must_use]
+    pub fn as_i64(&self) -> Option<i64> {
+        self.number()?.parse().ok()
+    }
+
+    /// The truth value of `true` and `false`.
+    #[must_use]
+    pub fn as_bool(&self) -> Option<bool> {
+        match self.kind {
+            Kind::True => Some(true),
+            Kind::False => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether it is `null`.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        self.kind == Kind::Null
+    }
+
+    fn number(&self) -> Option<&'a str> {
+        if self.kind != Kind::Number {
+            return None;
+        }
+        std::str::from_utf8(self.raw).ok()
+    }
+}
+
+/// One member of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member<'a> {
+    /// The key, unescaped.
+    pub key: Cow<'a, str>,
+    /// Where the key lies in the whole document, with its quotes.
+    pub key_range: Range<usize>,
+    /// What it holds.
+    pub value: Value<'a>,
+}
+
+/// The members of one object, in the order they were written; no key twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object<'a> {
+    value: Value<'a>,
+    members: Vec<Member<'a>>,
+}
+
+impl<'a> Object<'a> {
+    pub(super) fn new(value: Value<'a>, members: Vec<Member<'a>>) -> Self {
+        Self { value, members }
+    }
+
+    /// The member with this key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Member<'a>> {
+        self.members.iter().find(|member| member.key == key)
+    }
+
+    /// The value with this key.
+    #[must_use]
+    pub fn value_of(&self, key: &str) -> Option<Value<'a>> {
+        self.get(key).map(|member| member.value)
+    }
+
+    /// All members in order.
+    #[must_use]
+    pub fn members(&self) -> &[Member<'a>] {
+        &self.members
+    }
+
+    /// The object itself, braces included.
+    #[must_use]
+    pub fn value(&self) -> Value<'a> {
+        self.value
+    }
+
+    /// Whether it has no members.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+}
+
+/// The members of an object that [`super::validate`] has accepted, without their own members.
+///
+/// # Errors
+/// [`JsonError::NotObject`]; [`JsonError::DuplicateKey`] even where validation
+/// did not look at this object.
+pub fn object(value: Value<'_>) -> Result<Object<'_>, JsonError> {
+    if value.kind != Kind::Object {
+        return Err(JsonError::NotObject);
+    }
+    let mut walk = scan::Walk::new(value)?;
+    let mut keys = Keys::new();
+    let mut members = Vec::new();
+    let first = keys.open();
+    while let Some((key, item)) = walk.member()? {
+        let start = key.start;
+        if !keys.insert(&first, value.raw, start + 1, key.end - 1)? {
+            return Err(JsonError::DuplicateKey {
+                offset: value.start + start,
+            });
+        }
+        members.push(member(value.raw, value.start, key, item)?);
+    }
+    Ok(Object::new(value, members))
+}
+
+/// The items of an array that [`super::validate`] has accepted.
+///
+/// # Errors
+/// [`JsonError::NotArray`].
+pub fn array(value: Value<'_>) -> Result<Vec<Value<'_>>, JsonError> {
+    if value.kind != Kind::Array {
+        return Err(JsonError::NotArray);
+    }
+    let mut walk = scan::Walk::new(value)?;
+    let mut items = Vec::new();
+    while let Some(item) = walk.item()? {
+        items.push(item);
+    }
+    Ok(items)
+}
+
+/// Builds a member whose key lies at `key` (quotes included) of `bytes`, which start at `base`.
+pub(super) fn member<'a>(
+    bytes: &'a [u8],
+    base: usize,
+    key: Range<usize>,
+    value: Value<'a>,
+) -> Result<Member<'a>, JsonError> {
+    let offset = base + key.start;
+    let inner = bytes
+        .get(key.start + 1..key.end - 1)
+        .and_then(|inner| std::str::from_utf8(inner).ok())
+        .ok_or(JsonError::NotUtf8 { offset })?;
+    let text = text::unescape(inner).ok_or(JsonError::Surrogate { offset })?;
+    Ok(Member {
+        key: text,
+        key_range: offset..base + key.end,
+        value,
+    })
+}

@@ -174,10 +174,33 @@ pub fn validate<'a>(bytes: &'a [u8], options: &Options) -> Result<Value<'a>, Jso
 /// As [`validate`], and [`JsonError::NotObject`]. A key repeated in this object
 /// is always refused.
 pub fn parse_object<'a>(bytes: &'a [u8], options: &Options) -> Result<Object<'a>, JsonError> {
-    let mut members = Vec::new();
-    let value = scan::document(bytes, options, Some(&mut members))?;
+    parse_nested(bytes, options, "").map(|(object, _)| object)
+}
+
+/// As [`parse_object`], and indexes in the same pass the object that its member `key` holds.
+///
+/// The second object is absent where `key` is, or holds something else.
+///
+/// # Errors
+/// As [`parse_object`]. A key repeated in the inner object is refused under
+/// [`UniqueKeys::Everywhere`] only.
+pub fn parse_nested<'a>(
+    bytes: &'a [u8],
+    options: &Options,
+    key: &str,
+) -> Result<(Object<'a>, Option<Object<'a>>), JsonError> {
+    let mut index = scan::Index {
+        inner_key: key,
+        ..scan::Index::default()
+    };
+    let value = scan::document(bytes, options, Some(&mut index))?;
     if value.kind != Kind::Object {
         return Err(JsonError::NotObject);
     }
-    Ok(Object::new(value, members))
+    let top = Object::new(value, index.top);
+    let inner = top
+        .value_of(key)
+        .filter(|inner| inner.kind == Kind::Object && !key.is_empty())
+        .map(|inner| Object::new(inner, index.inner));
+    Ok((top, inner))
 }

@@ -229,12 +229,13 @@ fn message<'a>(
     options: &Options,
     side: Side,
 ) -> Result<Message<'a>, JsonRpcError> {
-    let top = json::parse_object(bytes, options).map_err(|error| match error {
-        // Only a whole, valid document gets this far.
-        JsonError::NotObject if first_byte(bytes) == Some(b'[') => JsonRpcError::Batch,
-        JsonError::NotObject => JsonRpcError::NotObject,
-        other => JsonRpcError::Json(other),
-    })?;
+    let (top, params) =
+        json::parse_nested(bytes, options, "params").map_err(|error| match error {
+            // Only a whole, valid document gets this far.
+            JsonError::NotObject if first_byte(bytes) == Some(b'[') => JsonRpcError::Batch,
+            JsonError::NotObject => JsonRpcError::NotObject,
+            other => JsonRpcError::Json(other),
+        })?;
     refuse_look_alikes(&top, TOP_KEYS)?;
     let text = |key| top.value_of(key).map(|value| value.as_str());
     if text("jsonrpc").flatten().as_deref() != Some("2.0") {
@@ -250,11 +251,12 @@ fn message<'a>(
     if result.is_some() || error.is_some() {
         return Err(JsonRpcError::Shape);
     }
-    let params = match top.value_of("params") {
-        None => None,
-        Some(value) if value.kind == Kind::Object => Some(params(value, side)?),
-        Some(_) => return Err(JsonRpcError::Params),
-    };
+    if params.is_none() && top.get("params").is_some() {
+        return Err(JsonRpcError::Params);
+    }
+    if let (Some(params), Side::Client) = (&params, side) {
+        refuse_look_alikes(params, PARAM_KEYS)?;
+    }
     match id {
         None => Ok(Message::Notification { method, params }),
         Some(id) => Ok(Message::Request {
@@ -263,14 +265,6 @@ fn message<'a>(
             params,
         }),
     }
-}
-
-fn params(value: Value<'_>, side: Side) -> Result<Object<'_>, JsonRpcError> {
-    let params = json::object(value)?;
-    if side == Side::Client {
-        refuse_look_alikes(&params, PARAM_KEYS)?;
-    }
-    Ok(params)
 }
 
 fn response<'a>(

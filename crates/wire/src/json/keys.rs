@@ -1,11 +1,12 @@
 //! The keys seen so far in each open object, to find one that comes twice.
 
 use std::{
+    borrow::Cow,
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
 };
 
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table::Entry};
 
 use super::{JsonError, text};
 
@@ -18,7 +19,7 @@ const FEW: usize = 16;
 #[derive(Debug)]
 pub(super) struct Keys {
     few: Vec<Key>,
-    many: HashTable<(u32, Key)>,
+    many: HashTable<Hashed>,
     random: Option<RandomState>,
     opened: u32,
 }
@@ -28,8 +29,19 @@ pub(super) struct Keys {
 struct Key {
     print: u32,
     start: u32,
+    /// Without the top bit, which says whether it holds escapes.
     end: u32,
 }
+
+/// A key of a large object, with its hash so that a growing table need not compute it again.
+#[derive(Debug, Clone, Copy)]
+struct Hashed {
+    hash: u64,
+    object: u32,
+    key: Key,
+}
+
+const ESCAPED: u32 = 1 << 31;
 
 /// An object whose keys are being collected.
 #[derive(Debug, Clone, Copy)]
@@ -68,23 +80,12 @@ impl Keys {
         object: &Opened,
         bytes: &[u8],
         start: usize,
-        end: usize,
+        end: text::End,
     ) -> Result<bool, JsonError> {
-        let raw = bytes.get(start..end).unwrap_or_default();
-        let at = |offset: usize| u32::try_from(offset).map_err(|_| JsonError::TooLarge);
-        let escaped = memchr::memchr(b'\\', raw).is_some();
-        let key = Key {
-            print: if escaped {
-                print(plain(raw)?.as_bytes())
-            } else {
-                print(raw)
-            },
-            start: at(start)?,
-            end: at(end)?,
-        };
+        let key = Key::new(bytes, start, end)?;
         let own = self.few.get(object.first..).unwrap_or_default();
         for other in own {
-            if other.print == key.print && same(bytes, other, &key) {
+            if other.print == key.print && other.same(&key, bytes) {
                 return Ok(false);
             }
         }
@@ -92,78 +93,98 @@ impl Keys {
             self.few.push(key);
             return Ok(true);
         }
-        self.insert_many(object, bytes, key)
+        Ok(self.insert_many(object.serial, bytes, key))
     }
 
-    #[cold]
-    fn insert_many(&mut self, object: &Opened, bytes: &[u8], key: Key) -> Result<bool, JsonError> {
+    fn insert_many(&mut self, serial: u32, bytes: &[u8], key: Key) -> bool {
         let random = self.random.get_or_insert_with(RandomState::new);
-        let hash = |serial: u32, key: &Key| {
-            let mut hasher = random.build_hasher();
-            hasher.write_u32(serial);
-            let raw = raw(bytes, key);
-            match text::unescape(std::str::from_utf8(raw).unwrap_or_default()) {
-                Some(text) => hasher.write(text.as_bytes()),
-                None => hasher.write(raw),
-            }
-            hasher.finish()
-        };
-        let serial = object.serial;
+        let mut hasher = random.build_hasher();
+        hasher.write_u32(serial);
+        hasher.write(&key.text(bytes));
+        let hash = hasher.finish();
         let found = self.many.entry(
-            hash(serial, &key),
-            |(other, known)| {
-                *other == serial && known.print == key.print && same(bytes, known, &key)
-            },
-            |(serial, key)| hash(*serial, key),
+            hash,
+            |known| known.hash == hash && known.object == serial && known.key.same(&key, bytes),
+            |known| known.hash,
         );
         match found {
-            hashbrown::hash_table::Entry::Occupied(_) => Ok(false),
-            hashbrown::hash_table::Entry::Vacant(place) => {
-                place.insert((serial, key));
-                Ok(true)
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(Hashed {
+                    hash,
+                    object: serial,
+                    key,
+                });
+                true
             }
         }
     }
 }
 
-fn raw<'a>(bytes: &'a [u8], key: &Key) -> &'a [u8] {
-    bytes
-        .get(key.start as usize..key.end as usize)
-        .unwrap_or_default()
-}
-
-fn plain(raw: &[u8]) -> Result<std::borrow::Cow<'_, str>, JsonError> {
-    std::str::from_utf8(raw)
-        .ok()
-        .and_then(text::unescape)
-        .ok_or(JsonError::Surrogate { offset: 0 })
-}
-
-fn same(bytes: &[u8], a: &Key, b: &Key) -> bool {
-    let (a, b) = (raw(bytes, a), raw(bytes, b));
-    if a == b {
-        return true;
+impl Key {
+    fn new(bytes: &[u8], start: usize, end: text::End) -> Result<Self, JsonError> {
+        let offset = |at: usize| {
+            u32::try_from(at)
+                .ok()
+                .filter(|at| at & ESCAPED == 0)
+                .ok_or(JsonError::TooLarge)
+        };
+        let mut key = Self {
+            print: 0,
+            start: offset(start)?,
+            end: offset(end.quote)?,
+        };
+        if end.escaped {
+            key.end |= ESCAPED;
+            let text = key.unescaped(bytes);
+            let text = text.ok_or(JsonError::Surrogate { offset: start })?;
+            key.print = print(text.as_bytes());
+        } else {
+            key.print = print(key.raw(bytes));
+        }
+        Ok(key)
     }
-    match (plain(a), plain(b)) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
+
+    fn raw<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        let end = self.end & !ESCAPED;
+        bytes
+            .get(self.start as usize..end as usize)
+            .unwrap_or_default()
+    }
+
+    fn unescaped<'a>(&self, bytes: &'a [u8]) -> Option<Cow<'a, str>> {
+        text::unescape(std::str::from_utf8(self.raw(bytes)).ok()?)
+    }
+
+    fn text<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.end & ESCAPED == 0 {
+            return Cow::Borrowed(self.raw(bytes));
+        }
+        match self.unescaped(bytes) {
+            Some(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
+            _ => Cow::Borrowed(self.raw(bytes)),
+        }
+    }
+
+    fn same(&self, other: &Self, bytes: &[u8]) -> bool {
+        self.text(bytes) == other.text(bytes)
     }
 }
 
-/// Mixes the length, the first and the last eight bytes.
+/// Mixes the length with the first and the last bytes; different for most keys of one object.
 #[inline]
 fn print(text: &[u8]) -> u32 {
-    let short = |text: &[u8]| {
-        text.iter()
-            .take(8)
-            .fold(0u64, |word, &byte| word << 8 | u64::from(byte))
+    let (head, tail) = if let (Some(head), Some(tail)) = (text.first_chunk(), text.last_chunk()) {
+        (u64::from_le_bytes(*head), u64::from_le_bytes(*tail))
+    } else if let (Some(head), Some(tail)) = (text.first_chunk(), text.last_chunk()) {
+        let (head, tail) = (u32::from_le_bytes(*head), u32::from_le_bytes(*tail));
+        (u64::from(head), u64::from(tail))
+    } else {
+        let word = text
+            .iter()
+            .fold(0, |word, &byte| word << 8 | u64::from(byte));
+        (word, 0)
     };
-    let head = text
-        .first_chunk::<8>()
-        .map_or_else(|| short(text), |chunk| u64::from_le_bytes(*chunk));
-    let tail = text
-        .last_chunk::<8>()
-        .map_or(0, |chunk| u64::from_le_bytes(*chunk));
     let mixed = (head ^ tail.rotate_left(29) ^ (text.len() as u64) << 56)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 32) as u32

@@ -22,15 +22,25 @@ struct Scanner<'a, 'o> {
     options: &'o Options,
     keys: Keys,
     frames: Vec<Frame>,
-    /// The key whose value comes next, in the outermost object only.
-    key: Range<usize>,
+    /// The keys whose values come next in the two outermost containers.
+    key: [Range<usize>; 2],
 }
 
-/// Checks `bytes` as one document; collects the outermost object's members if asked to.
+/// What to collect while a document is checked.
+#[derive(Default)]
+pub(super) struct Index<'a, 'k> {
+    /// Members of the outermost object.
+    pub(super) top: Vec<Member<'a>>,
+    /// Members of the object that is its value under `inner_key`.
+    pub(super) inner: Vec<Member<'a>>,
+    pub(super) inner_key: &'k str,
+}
+
+/// Checks `bytes` as one document; collects members on the way if asked to.
 pub(super) fn document<'a>(
     bytes: &'a [u8],
     options: &Options,
-    mut members: Option<&mut Vec<Member<'a>>>,
+    mut index: Option<&mut Index<'a, '_>>,
 ) -> Result<Value<'a>, JsonError> {
     if let Err(error) = std::str::from_utf8(bytes) {
         return Err(JsonError::NotUtf8 {
@@ -49,9 +59,9 @@ pub(super) fn document<'a>(
         options,
         keys: Keys::new(),
         frames: Vec::with_capacity(8),
-        key: 0..0,
+        key: [0..0, 0..0],
     };
-    let value = scanner.value(&mut members)?;
+    let value = scanner.value(&mut index)?;
     scanner.space();
     if scanner.at < bytes.len() {
         return Err(JsonError::TrailingData { offset: scanner.at });
@@ -60,16 +70,18 @@ pub(super) fn document<'a>(
 }
 
 impl<'a> Scanner<'a, '_> {
-    fn value(
-        &mut self,
-        members: &mut Option<&mut Vec<Member<'a>>>,
-    ) -> Result<Value<'a>, JsonError> {
+    fn value(&mut self, index: &mut Option<&mut Index<'a, '_>>) -> Result<Value<'a>, JsonError> {
         self.space();
         let first = self.at;
-        let mut outer = first;
+        let mut starts = [first; 2];
         loop {
-            if self.frames.len() == 1 {
-                outer = self.at;
+            if let Some(start) = self
+                .frames
+                .len()
+                .checked_sub(1)
+                .and_then(|n| starts.get_mut(n))
+            {
+                *start = self.at;
             }
             if self.begin()? {
                 continue;
@@ -79,12 +91,11 @@ impl<'a> Scanner<'a, '_> {
                 let Some(&frame) = self.frames.last() else {
                     return slice(self.bytes, first, self.at);
                 };
-                if self.frames.len() == 1
+                if self.frames.len() <= 2
                     && let Frame::Object(_) = frame
-                    && let Some(members) = members
+                    && let Some(index) = index
                 {
-                    let value = slice(self.bytes, outer, self.at)?;
-                    members.push(view::member(self.bytes, 0, self.key.clone(), value)?);
+                    self.collect(index, &starts)?;
                 }
                 self.space();
                 match (self.bytes.get(self.at), frame) {
@@ -108,12 +119,31 @@ impl<'a> Scanner<'a, '_> {
         }
     }
 
+    /// Notes the member that is complete now, in one of the two outermost objects.
+    fn collect(&self, index: &mut Index<'a, '_>, starts: &[usize; 2]) -> Result<(), JsonError> {
+        let [top, inner] = &self.key;
+        if self.frames.len() == 1 {
+            let value = slice(self.bytes, starts[0], self.at)?;
+            let member = view::member(self.bytes, 0, top.clone(), value)?;
+            index.top.push(member);
+        } else if matches!(self.frames.first(), Some(Frame::Object(_)))
+            && !index.inner_key.is_empty()
+            && view::key(self.bytes, 0, top)? == index.inner_key
+        {
+            let value = slice(self.bytes, starts[1], self.at)?;
+            let member = view::member(self.bytes, 0, inner.clone(), value)?;
+            index.inner.push(member);
+        }
+        Ok(())
+    }
+
     /// Reads the beginning of a value: `true` if another value comes first
     /// (inside the container that was opened), `false` if it is complete.
     fn begin(&mut self) -> Result<bool, JsonError> {
         match self.bytes.get(self.at) {
             Some(b'"') => {
-                self.at = text::string_end(self.bytes, self.at + 1, self.options.surrogates)? + 1;
+                self.at =
+                    text::string_end(self.bytes, self.at + 1, self.options.surrogates)?.quote + 1;
                 Ok(false)
             }
             Some(b'{') => {
@@ -184,10 +214,15 @@ impl<'a> Scanner<'a, '_> {
         {
             return Err(JsonError::DuplicateKey { offset: start });
         }
-        if self.frames.len() == 1 {
-            self.key = start..end + 1;
+        if let Some(key) = self
+            .frames
+            .len()
+            .checked_sub(1)
+            .and_then(|n| self.key.get_mut(n))
+        {
+            *key = start..end.quote + 1;
         }
-        self.at = end + 1;
+        self.at = end.quote + 1;
         self.space();
         match self.bytes.get(self.at) {
             Some(b':') => {
@@ -309,8 +344,8 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The next member: the key's range in the container's bytes, quotes included, and the value.
-    pub(super) fn member(&mut self) -> Result<Option<(Range<usize>, Value<'a>)>, JsonError> {
+    /// The next member: where its key opens and ends in the container's bytes, and its value.
+    pub(super) fn member(&mut self) -> Result<Option<(usize, text::End, Value<'a>)>, JsonError> {
         if !self.more()? {
             return Ok(None);
         }
@@ -319,13 +354,13 @@ impl<'a> Walk<'a> {
         if bytes.get(start) != Some(&b'"') {
             return Err(self.unexpected());
         }
-        let end = text::string_end(bytes, start + 1, Surrogates::Any)? + 1;
-        self.at = space_end(bytes, end);
+        let end = text::string_end(bytes, start + 1, Surrogates::Any)?;
+        self.at = space_end(bytes, end.quote + 1);
         if bytes.get(self.at) != Some(&b':') {
             return Err(self.unexpected());
         }
         self.at = space_end(bytes, self.at + 1);
-        Ok(Some((start..end, self.step()?)))
+        Ok(Some((start, end, self.step()?)))
     }
 
     /// The next item of an array.
@@ -358,7 +393,7 @@ impl<'a> Walk<'a> {
         let start = self.at;
         self.at = match bytes.get(start) {
             Some(b'{' | b'[') => container_end(bytes, start)?,
-            Some(b'"') => text::string_end(bytes, start + 1, Surrogates::Any)? + 1,
+            Some(b'"') => text::string_end(bytes, start + 1, Surrogates::Any)?.quote + 1,
             Some(b'-' | b'0'..=b'9') => number_end(bytes, start)?,
             Some(b't' | b'n') => start + 4,
             Some(b'f') => start + 5,
@@ -381,7 +416,7 @@ fn container_end(bytes: &[u8], mut at: usize) -> Result<usize, JsonError> {
     let mut depth = 0usize;
     while let Some(&byte) = bytes.get(at) {
         match byte {
-            b'"' => at = text::string_end(bytes, at + 1, Surrogates::Any)?,
+            b'"' => at = text::string_end(bytes, at + 1, Surrogates::Any)?.quote,
             b'{' | b'[' => depth += 1,
             b'}' | b']' => {
                 depth = depth.saturating_sub(1);

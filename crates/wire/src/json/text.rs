@@ -67,20 +67,38 @@ fn tail(bytes: &[u8], at: usize) -> Option<usize> {
     Some(at + found)
 }
 
-/// Checks the string whose first byte after the quote is `at`; returns the offset of its closing quote.
+/// Where a string ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    /// Offset of the closing quote.
+    pub(super) quote: usize,
+    /// Whether anything before it was escaped.
+    pub(super) escaped: bool,
+}
+
+/// Checks the string whose first byte after the quote is `at`.
 #[inline]
 pub(super) fn string_end(
     bytes: &[u8],
     mut at: usize,
     surrogates: Surrogates,
-) -> Result<usize, JsonError> {
+) -> Result<End, JsonError> {
+    let mut escaped = false;
     loop {
         let Some(end) = plain_end(bytes, at) else {
             return Err(JsonError::UnexpectedEnd);
         };
         at = match bytes.get(end) {
-            Some(b'"') => return Ok(end),
-            Some(b'\\') => escape_end(bytes, end, surrogates)?,
+            Some(b'"') => {
+                return Ok(End {
+                    quote: end,
+                    escaped,
+                });
+            }
+            Some(b'\\') => {
+                escaped = true;
+                escape_end(bytes, end, surrogates)?
+            }
             _ => return Err(JsonError::Control { offset: end }),
         };
     }

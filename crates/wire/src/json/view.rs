@@ -148,15 +148,14 @@ pub fn object(value: Value<'_>) -> Result<Object<'_>, JsonError> {
     let mut walk = scan::Walk::new(value)?;
     let mut keys = Keys::new();
     let mut members = Vec::new();
-    let first = keys.open();
-    while let Some((key, item)) = walk.member()? {
-        let start = key.start;
-        if !keys.insert(&first, value.raw, start + 1, key.end - 1)? {
+    let opened = keys.open();
+    while let Some((start, end, item)) = walk.member()? {
+        if !keys.insert(&opened, value.raw, start + 1, end)? {
             return Err(JsonError::DuplicateKey {
                 offset: value.start + start,
             });
         }
-        members.push(member(value.raw, value.start, key, item)?);
+        members.push(member(value.raw, value.start, start..end.quote + 1, item)?);
     }
     Ok(Object::new(value, members))
 }
@@ -184,15 +183,23 @@ pub(super) fn member<'a>(
     key: Range<usize>,
     value: Value<'a>,
 ) -> Result<Member<'a>, JsonError> {
-    let offset = base + key.start;
-    let inner = bytes
-        .get(key.start + 1..key.end - 1)
-        .and_then(|inner| std::str::from_utf8(inner).ok())
-        .ok_or(JsonError::NotUtf8 { offset })?;
-    let text = text::unescape(inner).ok_or(JsonError::Surrogate { offset })?;
     Ok(Member {
-        key: text,
-        key_range: offset..base + key.end,
+        key: self::key(bytes, base, &key)?,
+        key_range: base + key.start..base + key.end,
         value,
     })
+}
+
+/// The text of the key that lies at `range`, quotes included.
+pub(super) fn key<'a>(
+    bytes: &'a [u8],
+    base: usize,
+    range: &Range<usize>,
+) -> Result<Cow<'a, str>, JsonError> {
+    let offset = base + range.start;
+    let inner = bytes
+        .get(range.start + 1..range.end.saturating_sub(1))
+        .and_then(|inner| std::str::from_utf8(inner).ok())
+        .ok_or(JsonError::NotUtf8 { offset })?;
+    text::unescape(inner).ok_or(JsonError::Surrogate { offset })
 }

@@ -1,118 +1,148 @@
 //! The compiled policies, and the one question every pipeline asks them.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use serde::{Serialize, Serializer};
+use smallvec::SmallVec;
 
 use crate::{
-    Action, AgentPolicy, By, Code, Decision, Explanation, Names, ObjectRef, Principal, TargetId,
+    Action, AgentPolicy, By, Code, Decision, Effect, Explanation, Family, Ids, Mode, Names,
+    ObjectName, ObjectRef, Posture, Principal, Rule, RuleName, Settings, TargetId,
+    decision::WouldDeny,
+    explain,
+    index::{Class, Found, Index},
+    matching::{Asked, Who, plain_host},
 };
 
-/// What happens to actions that no enforced Allow policy covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Posture {
-    /// Default denials are only told of.
-    Observe,
-    /// The own namespace may use LLM and MCP, the mesh may talk to itself; external hosts are
-    /// denied.
-    #[default]
-    Graduated,
-    /// Denied.
-    Strict,
-}
-
-/// A name that is no [`Posture`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a posture is one of Observe, Graduated, Strict")]
-pub struct UnknownPosture;
-
-impl Posture {
-    /// The name in configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Observe => "Observe",
-            Self::Graduated => "Graduated",
-            Self::Strict => "Strict",
-        }
-    }
-}
-
-impl FromStr for Posture {
-    type Err = UnknownPosture;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "Observe" => Ok(Self::Observe),
-            "Graduated" => Ok(Self::Graduated),
-            "Strict" => Ok(Self::Strict),
-            _ => Err(UnknownPosture),
-        }
-    }
-}
-
-impl fmt::Display for Posture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Serialize for Posture {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-/// What the evaluator knows about the waypoint itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Settings {
-    /// What happens to uncovered actions.
-    pub posture: Posture,
-    /// The waypoint's namespace.
-    pub namespace: Arc<str>,
-    /// The own trust domain, then its aliases.
-    pub trust_domains: Vec<Box<str>>,
-}
+#[cfg(test)]
+mod naive;
+#[cfg(test)]
+mod tests;
 
 /// One question.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
     /// Who asks.
     pub principal: &'a Principal,
-    /// What the action passes that policies can be attached to: the gateway, the route (and its
-    /// section), the backend.
+    /// What the action passes that policies can be attached to: the gateway, the route and its
+    /// section, the backend.
     pub targets: &'a [TargetId],
     /// What is asked.
     pub action: Action<'a>,
 }
 
-/// The most entries of [`Decision::would_deny`]; the first ones by name and rule are kept.
+/// The most entries of [`Decision::would_deny`]. The default comes first, then Deny rules, then
+/// Allow policies, each by name.
 pub const WOULD_DENY_MAX: usize = 8;
 
-/// All policies of one snapshot, indexed.
+/// All policies of one snapshot, indexed so that a decision costs the same however many there are.
 pub struct PolicySet {
-    policies: Vec<AgentPolicy>,
     settings: Settings,
+    /// By namespace and name.
+    policies: Vec<AgentPolicy>,
+    /// The targets of each policy.
+    attached: Vec<Vec<TargetId>>,
+    /// By policy, then by place; the index knows rules by their number here.
+    rules: Vec<RulePlace>,
+    coverage: Vec<Coverage>,
+    index: Index,
+    /// What Observe passes over.
+    no_match: Arc<RuleName>,
+    uncovered: Arc<RuleName>,
+    /// The name of each DryRun Allow policy as a whole.
+    whole: Vec<Arc<RuleName>>,
+}
+
+#[derive(Debug)]
+struct RulePlace {
+    policy: usize,
+    rule: usize,
+    name: Arc<RuleName>,
+}
+
+/// What the Allow policies attached to one target speak about.
+#[derive(Debug, Default)]
+struct Coverage {
+    /// By family: whether one is in force.
+    enforced: [bool; 3],
+    /// By family: those that are only told of, ascending.
+    dry: [Vec<usize>; 3],
 }
 
 impl PolicySet {
-    /// Indexes `policies`.
+    /// Indexes `policies`. Their order means nothing: where several rules would decide, the first
+    /// by namespace, name and place is named.
     #[must_use]
-    pub fn compile(policies: Vec<AgentPolicy>, settings: Settings) -> Self {
-        Self { policies, settings }
+    pub fn compile(mut policies: Vec<AgentPolicy>, settings: Settings) -> Self {
+        policies.sort_by(|a, b| a.name.cmp(&b.name));
+        policies.iter_mut().for_each(normalize);
+        let mut index = Index::default();
+        let mut rules = Vec::new();
+        let mut attached = Vec::new();
+        let mut coverage: Vec<Coverage> = Vec::new();
+        let mut whole = Vec::new();
+        for (place, policy) in policies.iter().enumerate() {
+            let mut targets: Vec<TargetId> = Vec::new();
+            for object in &policy.targets {
+                let target = index.intern_target(object);
+                if !targets.contains(&target) {
+                    targets.push(target);
+                }
+            }
+            for target in &targets {
+                let at = target.0 as usize;
+                if coverage.len() <= at {
+                    coverage.resize_with(at + 1, Coverage::default);
+                }
+                if let Some(coverage) = coverage.get_mut(at) {
+                    coverage.add(place, policy);
+                }
+            }
+            let class = Class::of(policy);
+            for (at, rule) in policy.rules.iter().enumerate() {
+                let number = u32::try_from(rules.len()).unwrap_or(u32::MAX);
+                index.file(number, rule, class, &targets);
+                rules.push(RulePlace {
+                    policy: place,
+                    rule: at,
+                    name: Arc::new(rule_name(policy, &rule.name)),
+                });
+            }
+            attached.push(targets);
+            whole.push(Arc::new(rule_name(policy, "")));
+        }
+        Self {
+            policies,
+            attached,
+            rules,
+            coverage,
+            index,
+            no_match: Arc::new(default_name("Default", By::NO_MATCH)),
+            // Observe is judged by the default of Graduated, see `Posture::permits`.
+            uncovered: Arc::new(default_name("Posture", Posture::Graduated.as_str())),
+            whole,
+            settings,
+        }
     }
 
     /// The number of `object`, or nothing if no policy is attached there.
+    ///
+    /// A section is an object of its own: a policy attached to a whole `MCPProxy` applies to a
+    /// call through one of its routes if the query has the targets of both.
     #[must_use]
     pub fn target(&self, object: &ObjectRef) -> Option<TargetId> {
-        let _ = object;
-        None
+        self.index.target(object)
     }
 
     /// What happens to uncovered actions.
     #[must_use]
     pub fn posture(&self) -> Posture {
         self.settings.posture
+    }
+
+    /// What the evaluator knows about the waypoint.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The policies, by namespace and name.
@@ -122,26 +152,271 @@ impl PolicySet {
     }
 
     /// Decides one action.
+    ///
+    /// 1. `Anonymous` never gets an LLM or MCP action.
+    /// 2. A Deny rule that matches denies.
+    /// 3. An Allow rule that matches allows.
+    /// 4. If an enforced Allow policy attached to one of the targets has a block of the action's
+    ///    family, in whatever rule, or has no rules at all, the action is covered and denied.
+    /// 5. Else the posture decides. Observe lets pass what 4 and 5 would deny.
+    ///
+    /// The cost does not grow with the number of policies, only with the candidates: rules that
+    /// name this caller and a glob beginning or ending like the text that was asked for.
     pub fn decide(&self, query: &Query<'_>) -> Decision {
-        let _ = query;
-        Decision::deny(Code::Forbidden, By::NoMatch)
+        let who = Who::new(query.principal, &self.settings);
+        if who.is_none() && query.action.family() != Family::Http {
+            return Decision::deny(Code::IdentityRequired, By::Identity);
+        }
+        let mut buffer = String::new();
+        let host = match query.action {
+            Action::Http { host, .. } => plain_host(host, &mut buffer),
+            _ => "",
+        };
+        let asked = Asked::new(&query.action, host);
+        let mut found = Found::new();
+        if let Some(who) = &who {
+            self.index.find(who, query.targets, &asked, &mut found);
+        }
+        let mut would_deny = WouldDeny::new();
+        let decision = self.judge(query, who.as_ref(), &asked, &found, &mut would_deny);
+        would_deny.truncate(WOULD_DENY_MAX);
+        decision.with_would_deny(would_deny)
+    }
+
+    fn judge(
+        &self,
+        query: &Query<'_>,
+        who: Option<&Who<'_>>,
+        asked: &Asked<'_>,
+        found: &Found<'_>,
+        would_deny: &mut WouldDeny,
+    ) -> Decision {
+        let denied = |by| Decision::deny(denial_code(&query.action), by);
+        let decision = if let Some(rule) = self.first(Class::Deny, found, asked) {
+            denied(By::Rule(rule))
+        } else if let Some(rule) = self.first(Class::Allow, found, asked) {
+            Decision::allow(By::Rule(rule))
+        } else {
+            let posture = self.settings.posture;
+            let covered = self.covers(query.targets, query.action.family());
+            let within = !covered && posture.permits(&query.action, who, &self.settings);
+            match (posture, covered) {
+                (Posture::Observe, _) => {
+                    match (within, covered) {
+                        (true, _) => {}
+                        (false, true) => would_deny.push(self.no_match.clone()),
+                        (false, false) => would_deny.push(self.uncovered.clone()),
+                    }
+                    Decision::allow(By::Uncovered(posture))
+                }
+                (_, true) => denied(By::NoMatch),
+                (_, false) if within => Decision::allow(By::Uncovered(posture)),
+                (_, false) => denied(By::Uncovered(posture)),
+            }
+        };
+        self.dry_denies(found, asked, would_deny);
+        let lapses = matches!(decision.by(), By::Uncovered(_)) && decision.is_allowed();
+        if lapses && !self.covers(query.targets, query.action.family()) {
+            self.dry_lapses(query, found, asked, would_deny);
+        }
+        decision
+    }
+
+    fn rule(&self, number: u32) -> Option<(&RulePlace, &Rule)> {
+        let place = self.rules.get(number as usize)?;
+        let rule = self.policies.get(place.policy)?.rules.get(place.rule)?;
+        Some((place, rule))
+    }
+
+    /// The rules of `class` that match, by bucket, ascending within each.
+    fn matching<'s>(
+        &'s self,
+        class: Class,
+        found: &'s Found<'_>,
+        asked: &'s Asked<'_>,
+    ) -> impl Iterator<Item = impl Iterator<Item = u32>> {
+        found.iter().map(move |bucket| {
+            let entries = bucket.entries(class).iter();
+            let matching = entries.filter(move |entry| {
+                let rule = self.rule(entry.rule);
+                rule.is_some_and(|(_, rule)| entry.matches(rule, class.effect(), asked))
+            });
+            matching.map(|entry| entry.rule)
+        })
+    }
+
+    /// The first rule of `class` that matches.
+    fn first(&self, class: Class, found: &Found<'_>, asked: &Asked<'_>) -> Option<Arc<RuleName>> {
+        let firsts = self.matching(class, found, asked);
+        let number = firsts.filter_map(|mut rules| rules.next()).min()?;
+        Some(self.rule(number)?.0.name.clone())
+    }
+
+    /// Adds the DryRun Deny rules that match.
+    fn dry_denies(&self, found: &Found<'_>, asked: &Asked<'_>, would_deny: &mut WouldDeny) {
+        let mut rules: SmallVec<[u32; 2 * WOULD_DENY_MAX]> = SmallVec::new();
+        for matching in self.matching(Class::DryDeny, found, asked) {
+            let mut kept = 0;
+            for rule in matching {
+                // A rule with several blocks may stand here several times in a row.
+                if rules.last() != Some(&rule) {
+                    rules.push(rule);
+                    kept += 1;
+                }
+                if kept == WOULD_DENY_MAX {
+                    break;
+                }
+            }
+        }
+        rules.sort_unstable();
+        rules.dedup();
+        let names = rules.iter().filter_map(|&number| self.rule(number));
+        would_deny.extend(
+            names
+                .take(WOULD_DENY_MAX)
+                .map(|(place, _)| place.name.clone()),
+        );
+    }
+
+    /// Adds the DryRun Allow policies that would cover an action which now passes uncovered, and
+    /// have no rule that matches it.
+    fn dry_lapses(
+        &self,
+        query: &Query<'_>,
+        found: &Found<'_>,
+        asked: &Asked<'_>,
+        would_deny: &mut WouldDeny,
+    ) {
+        let family = query.action.family() as usize;
+        let covering = query.targets.iter().filter_map(|&target| {
+            let dry = &self.coverage.get(target.0 as usize)?.dry;
+            dry.get(family).filter(|policies| !policies.is_empty())
+        });
+        let mut covering = covering.peekable();
+        if covering.peek().is_none() {
+            return;
+        }
+        let matching = self.matching(Class::DryAllow, found, asked).flatten();
+        let policies = matching.filter_map(|number| Some(self.rule(number)?.0.policy));
+        let mut granting: SmallVec<[usize; 16]> = policies.collect();
+        granting.sort_unstable();
+        let mut lapses: SmallVec<[usize; 2 * WOULD_DENY_MAX]> = SmallVec::new();
+        for policies in covering {
+            let lapsing = policies.iter().copied();
+            let lapsing = lapsing.filter(|policy| granting.binary_search(policy).is_err());
+            lapses.extend(lapsing.take(WOULD_DENY_MAX));
+        }
+        lapses.sort_unstable();
+        lapses.dedup();
+        let names = lapses.iter().filter_map(|&policy| self.whole.get(policy));
+        would_deny.extend(names.take(WOULD_DENY_MAX).cloned());
+    }
+
+    fn covers(&self, targets: &[TargetId], family: Family) -> bool {
+        let mut coverage = targets
+            .iter()
+            .filter_map(|target| self.coverage.get(target.0 as usize));
+        coverage.any(|coverage| coverage.enforced.get(family as usize) == Some(&true))
     }
 
     /// Decides one action, and says what every attached policy thought of it; providers and
     /// servers are named by number.
     #[must_use]
     pub fn explain(&self, query: &Query<'_>) -> Explanation {
-        self.explain_with(query, &crate::Ids)
+        self.explain_with(query, &Ids)
     }
 
     /// [`explain`](Self::explain) with the names of providers and servers.
     #[must_use]
     pub fn explain_with(&self, query: &Query<'_>, names: &dyn Names) -> Explanation {
-        let _ = names;
+        let mut buffer = String::new();
+        let host = match query.action {
+            Action::Http { host, .. } => plain_host(host, &mut buffer),
+            _ => "",
+        };
+        let asked = Asked::new(&query.action, host);
+        let who = Who::new(query.principal, &self.settings);
+        let policies = self.policies.iter().zip(&self.attached);
+        let attached = policies.filter(|(_, targets)| {
+            let mut targets = targets.iter();
+            targets.any(|target| query.targets.contains(target))
+        });
         Explanation {
             decision: self.decide(query),
-            trace: Vec::new(),
+            trace: attached
+                .flat_map(|(policy, _)| explain::trace(policy, who.as_ref(), &asked, names))
+                .collect(),
         }
+    }
+}
+
+impl Coverage {
+    fn add(&mut self, place: usize, policy: &AgentPolicy) {
+        if policy.effect == Effect::Deny {
+            return;
+        }
+        let all = policy.rules.is_empty();
+        for (family, has) in [
+            (Family::Llm, policy.rules.iter().any(|r| !r.llm.is_empty())),
+            (Family::Mcp, policy.rules.iter().any(|r| !r.mcp.is_empty())),
+            (
+                Family::Http,
+                policy.rules.iter().any(|r| !r.http.is_empty()),
+            ),
+        ] {
+            if !all && !has {
+                continue;
+            }
+            let family = family as usize;
+            match policy.mode {
+                Mode::Enforce => {
+                    if let Some(enforced) = self.enforced.get_mut(family) {
+                        *enforced = true;
+                    }
+                }
+                Mode::DryRun => {
+                    if let Some(dry) = self.dry.get_mut(family) {
+                        dry.push(place);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes hosts as they are compared.
+fn normalize(policy: &mut AgentPolicy) {
+    let blocks = policy.rules.iter_mut().flat_map(|rule| &mut rule.http);
+    for host in blocks.filter_map(|block| block.hosts.as_mut()).flatten() {
+        *host = host.for_hosts();
+    }
+}
+
+fn rule_name(policy: &AgentPolicy, rule: &str) -> RuleName {
+    RuleName {
+        kind: crate::Kind::AgentPolicy.as_str(),
+        policy: policy.name.clone(),
+        rule: rule.into(),
+        effect: policy.effect,
+        mode: policy.mode,
+    }
+}
+
+fn default_name(kind: &'static str, name: &str) -> RuleName {
+    RuleName {
+        kind,
+        policy: ObjectName::new("", name),
+        rule: "".into(),
+        effect: Effect::Deny,
+        mode: Mode::Enforce,
+    }
+}
+
+fn denial_code(action: &Action<'_>) -> Code {
+    match action {
+        Action::Llm { .. } => Code::ModelNotAllowed,
+        Action::Mcp { .. } => Code::ToolDenied,
+        Action::LlmAny { .. } | Action::McpSession { .. } | Action::Http { .. } => Code::Forbidden,
     }
 }
 
@@ -149,6 +424,7 @@ impl fmt::Debug for PolicySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PolicySet")
             .field("policies", &self.policies.len())
+            .field("rules", &self.rules.len())
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

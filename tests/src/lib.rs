@@ -1,1 +1,3 @@
 //! Harness and integration tests against the built gateway.
+
+pub mod clients;

@@ -1,6 +1,6 @@
 //! Which providers could run a call, in the order to try them.
 
-use waypoint_policy::{Code, ProviderId, Refusal};
+use waypoint_policy::{Action, Code, ProviderId, Refusal};
 
 use crate::{Backend, Call, Provider, Rule};
 
@@ -11,6 +11,20 @@ pub struct Candidate {
     pub provider: ProviderId,
     /// The provider's own name for the model.
     pub model: Box<str>,
+}
+
+impl Candidate {
+    /// What policy is asked about this candidate.
+    #[must_use]
+    pub fn action<'a>(&'a self, call: &'a Call) -> Action<'a> {
+        Action::Llm {
+            provider: self.provider,
+            requested: &call.model,
+            upstream: &self.model,
+            operation: Some(call.operation),
+            max_output_tokens: call.max_output_tokens,
+        }
+    }
 }
 
 /// The first rule for the requested model, and its backends in the order to try them.

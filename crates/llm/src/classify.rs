@@ -31,7 +31,7 @@ pub fn classify<'a>(
         ("GET", path) => {
             let rest = path.strip_prefix("/v1/models")?;
             let model = match rest.strip_prefix('/') {
-                Some(id) => Some(decode(id).filter(|id| is_model_name(id))?),
+                Some(id) => Some(decode(id).filter(|id| is_model_name(id) && is_path_safe(id))?),
                 None if rest.is_empty() => None,
                 None => return None,
             };
@@ -66,11 +66,13 @@ pub(crate) const MODEL_NAME_LIMIT_BYTES: usize = 256;
 
 /// A model name is 1 to 256 bytes without control characters.
 pub(crate) fn is_model_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= MODEL_NAME_LIMIT_BYTES
-        && !name.chars().any(char::is_control)
-        && name != "."
-        && name != ".."
+    !name.is_empty() && name.len() <= MODEL_NAME_LIMIT_BYTES && !name.chars().any(char::is_control)
+}
+
+/// A name may hold slashes, but must not lead elsewhere when it stands in a path.
+fn is_path_safe(name: &str) -> bool {
+    name.split('/')
+        .all(|segment| !matches!(segment, "" | "." | ".."))
 }
 
 /// Percent-decodes once; `None` for a malformed escape or bytes that are not UTF-8.

@@ -54,3 +54,6 @@ pub(crate) fn splice(body: &Bytes, mut edits: Vec<Edit>) -> Bytes {
 pub(crate) fn quoted(text: &str) -> Vec<u8> {
     serde_json::Value::from(text).to_string().into_bytes()
 }
+
+#[cfg(test)]
+mod tests;

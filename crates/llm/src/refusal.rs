@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::json;
+use serde::Serialize;
 use waypoint_policy::Refusal;
 use waypoint_wire::json::{self as scan, Kind};
+use waypoint_wire::sse;
 
 use crate::Dialect;
 use crate::usage::{LENIENT, nested};
@@ -16,22 +17,81 @@ use crate::usage::{LENIENT, nested};
 /// Longest `Retry-After` we send. Some SDKs sleep for as long as they are told, however long.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(60);
 
+/// OpenAI's error body.
+#[derive(Serialize)]
+struct OpenAiBody<'a> {
+    error: OpenAiError<'a>,
+}
+
+#[derive(Serialize)]
+struct OpenAiError<'a> {
+    message: &'a str,
+    r#type: &'a str,
+    param: Option<()>,
+    code: &'a str,
+}
+
+/// Anthropic's error body; `details.error_code` is where its clients look for a code.
+#[derive(Serialize)]
+struct AnthropicBody<'a> {
+    r#type: &'a str,
+    error: AnthropicError<'a>,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct AnthropicError<'a> {
+    r#type: &'a str,
+    message: &'a str,
+    details: AnthropicDetails<'a>,
+}
+
+#[derive(Serialize)]
+struct AnthropicDetails<'a> {
+    error_code: &'a str,
+}
+
+/// The data of an error event: what OpenAI's responses have at the top level, and under `error`
+/// what OpenAI's chat and Anthropic's messages have there.
+#[derive(Serialize)]
+struct Frame<'a> {
+    r#type: &'a str,
+    code: &'a str,
+    message: &'a str,
+    param: Option<()>,
+    sequence_number: u64,
+    error: OpenAiError<'a>,
+}
+
 /// The body of a refusal: JSON in the dialect's error shape.
 #[must_use]
 pub fn refusal_body(dialect: Dialect, refusal: &Refusal, request_id: &str) -> Vec<u8> {
     let code = refusal.code.as_str();
-    let kind = kind(dialect, refusal.code.status());
-    let body = match dialect {
-        Dialect::OpenAi => json!({
-            "error": {"message": refusal.message, "type": kind, "param": null, "code": code},
+    let message = &*refusal.message;
+    let r#type = kind(dialect, refusal.code.status());
+    match dialect {
+        Dialect::OpenAi => json(&OpenAiBody {
+            error: OpenAiError {
+                message,
+                r#type,
+                param: None,
+                code,
+            },
         }),
-        Dialect::Anthropic => json!({
-            "type": "error",
-            "error": {"type": kind, "message": refusal.message, "details": {"error_code": code}},
-            "request_id": request_id,
+        Dialect::Anthropic => json(&AnthropicBody {
+            r#type: "error",
+            error: AnthropicError {
+                r#type,
+                message,
+                details: AnthropicDetails { error_code: code },
+            },
+            request_id,
         }),
-    };
-    body.to_string().into_bytes()
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("text and numbers always serialize")
 }
 
 /// The headers of a refusal, names in lower case: content type, request id under both dialects'
@@ -65,20 +125,23 @@ pub fn refusal_headers(refusal: &Refusal, request_id: &str) -> Vec<(&'static str
 #[must_use]
 pub fn error_frame(dialect: Dialect, refusal: &Refusal, sequence_number: u64) -> Bytes {
     let code = refusal.code.as_str();
-    let data = json!({
-        "type": "error",
-        "code": code,
-        "message": refusal.message,
-        "param": null,
-        "sequence_number": sequence_number,
-        "error": {
-            "type": kind(dialect, refusal.code.status()),
-            "code": code,
-            "message": refusal.message,
-            "param": null,
+    let message = &*refusal.message;
+    let data = json(&Frame {
+        r#type: "error",
+        code,
+        message,
+        param: None,
+        sequence_number,
+        error: OpenAiError {
+            message,
+            r#type: kind(dialect, refusal.code.status()),
+            param: None,
+            code,
         },
     });
-    format!("event: error\ndata: {data}\n\n").into()
+    let mut frame = Vec::with_capacity(data.len() + 32);
+    sse::write_event(&mut frame, Some("error"), &data);
+    frame.into()
 }
 
 /// The dialect's error type for a status.

@@ -39,8 +39,10 @@ pub struct Stream {
 /// How the upstream has ended its stream, if it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// By the dialect's terminator; nothing may follow.
+    /// By the dialect's terminator; only blanks may follow.
     Terminator,
+    /// By the terminator, and something followed it.
+    Closed,
     /// By an error event; a terminator may follow.
     Error,
 }
@@ -92,8 +94,8 @@ impl Stream {
     /// [`StreamError`] if an event is beyond the limit. What was appended before is whole events,
     /// so an error frame may follow it.
     pub fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<(), StreamError> {
-        if self.end == Some(End::Terminator) {
-            pass_blanks(chunk, out);
+        if self.is_terminated() {
+            self.pass_blanks(&chunk, out);
             return Ok(());
         }
         let mut run = Run::new(chunk.clone(), out);
@@ -103,9 +105,10 @@ impl Stream {
                 run.pass(&event);
                 self.last = event;
             }
-            if self.end == Some(End::Terminator) {
+            if self.is_terminated() {
                 drop(run);
-                pass_blanks(self.splitter.take_rest(), out);
+                let rest = self.splitter.take_rest();
+                self.pass_blanks(&rest, out);
                 break;
             }
         }
@@ -120,16 +123,14 @@ impl Stream {
     pub fn finish(&mut self, out: &mut Vec<Bytes>) -> Result<(), Truncated> {
         let rest = self.splitter.take_rest();
         if self.end.is_none() && !rest.is_empty() {
-            let ending: &[u8] = match rest.last() {
-                Some(b'\n' | b'\r') => b"\n",
-                _ => b"\n\n",
+            let ending: &[u8] = if rest.ends_with(b"\n") {
+                b"\n"
+            } else {
+                b"\n\n"
             };
             let event = Bytes::from([&*rest, ending].concat());
-            let (reported, usage) = (self.reported, self.usage);
-            if self.shows(&event) && self.end.is_some() {
+            if peek::is_whole(&event) && self.shows(&event) && self.end.is_some() {
                 out.push(event);
-            } else {
-                (self.reported, self.usage) = (reported, usage);
             }
         }
         if self.end.is_some() {
@@ -252,6 +253,21 @@ impl Stream {
         }
     }
 
+    fn is_terminated(&self) -> bool {
+        matches!(self.end, Some(End::Terminator | End::Closed))
+    }
+
+    /// Passes what is blank at the start of `bytes`, as long as nothing else has come.
+    fn pass_blanks(&mut self, bytes: &Bytes, out: &mut Vec<Bytes>) {
+        let blank = bytes.len() - bytes.trim_ascii_start().len();
+        if blank > 0 && self.end == Some(End::Terminator) {
+            out.push(bytes.slice(..blank));
+        }
+        if blank < bytes.len() {
+            self.end = Some(End::Closed);
+        }
+    }
+
     fn read_usage(&mut self, event: &[u8], holder: Option<&str>) -> bool {
         let event = sse::parse(event);
         let Ok(data) = json::parse_object(&event.data, &LENIENT) else {
@@ -277,7 +293,8 @@ impl Stream {
 
     fn refresh(&mut self) {
         self.usage = self.reported.usage(self.dialect);
-        if !self.is_final {
+        let uncounted = self.usage.output.is_none() && self.output_bytes > 0;
+        if !self.is_final || uncounted {
             self.estimate();
         }
     }
@@ -297,12 +314,6 @@ fn holds_error(event: &[u8]) -> bool {
     }
     json::parse_object(&event.data, &LENIENT)
         .is_ok_and(|data| data.value_of("error").is_some_and(|error| !error.is_null()))
-}
-
-fn pass_blanks(bytes: Bytes, out: &mut Vec<Bytes>) {
-    if !bytes.is_empty() && peek::is_blank(&bytes) {
-        out.push(bytes);
-    }
 }
 
 #[cfg(test)]

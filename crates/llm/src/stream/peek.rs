@@ -26,6 +26,11 @@ pub(super) fn is_done(event: &[u8]) -> bool {
     near && sse::parse(event).data.trim_ascii() == b"[DONE]"
 }
 
+/// Whether nothing is missing from an event's data: it is the terminator, or complete JSON.
+pub(super) fn is_whole(event: &[u8]) -> bool {
+    is_done(event) || json::validate(&sse::parse(event).data, &LENIENT).is_ok()
+}
+
 /// Whether an event begins as errors in chat streams do: with a name, or with `error` or `type`
 /// as the first key.
 pub(super) fn may_be_error(event: &[u8]) -> bool {

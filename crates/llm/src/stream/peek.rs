@@ -2,11 +2,16 @@
 //! JSON unless the event has an unusual shape.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use memchr::{memchr, memchr2, memmem};
+use memchr::memmem::{self, Finder};
+use memchr::{memchr, memchr2};
 use waypoint_wire::{json, sse};
 
 use crate::usage::LENIENT;
+
+static USAGE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"usage\""));
+static DELTA: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"delta\":"));
 
 /// Only line ends and spaces.
 pub(super) fn is_blank(bytes: &[u8]) -> bool {
@@ -20,9 +25,9 @@ pub(super) fn inside(raw: &[u8]) -> &[u8] {
 
 /// `data: [DONE]`, OpenAI chat's terminator.
 pub(super) fn is_done(event: &[u8]) -> bool {
-    // The marker ends its event, or other fields follow it in a short one.
-    let near = event.trim_ascii_end().ends_with(b"[DONE]")
-        || (event.len() < 128 && memmem::find(event, b"[DONE]").is_some());
+    const MARK: &[u8] = b"[DONE]";
+    let first = event.strip_prefix(b"data:").unwrap_or_default();
+    let near = first.trim_ascii_start().starts_with(MARK) || event.trim_ascii_end().ends_with(MARK);
     near && sse::parse(event).data.trim_ascii() == b"[DONE]"
 }
 
@@ -50,9 +55,8 @@ pub(super) fn may_be_error(event: &[u8]) -> bool {
 /// Whether there is a key `usage` whose value is not `null`. A quote inside a JSON string is
 /// escaped, so text that speaks of usage is not found.
 pub(super) fn has_usage(event: &[u8]) -> bool {
-    const KEY: &[u8] = b"\"usage\"";
-    memmem::find_iter(event, KEY).any(|at| {
-        let after = event.get(at + KEY.len()..).unwrap_or_default();
+    USAGE.find_iter(event).any(|at| {
+        let after = event.get(at + USAGE.needle().len()..).unwrap_or_default();
         let value = after.trim_ascii_start().strip_prefix(b":");
         value.is_some_and(|value| !value.trim_ascii_start().starts_with(b"null"))
     })
@@ -83,13 +87,13 @@ pub(super) fn name(event: &[u8]) -> Cow<'_, [u8]> {
 
 /// Bytes of the string values under every `delta` of an event, keys that only label them aside.
 pub(super) fn output_bytes(event: &[u8]) -> usize {
-    const KEY: &[u8] = b"\"delta\":";
     let mut bytes = 0;
     let mut rest = event;
-    while let Some(at) = memmem::find(rest, KEY) {
-        let (counted, read) = strings(rest.get(at + KEY.len()..).unwrap_or_default());
+    while let Some(at) = DELTA.find(rest) {
+        let value = rest.get(at + DELTA.needle().len()..).unwrap_or_default();
+        let (counted, read) = strings(value);
         bytes += counted;
-        rest = rest.get(at + KEY.len() + read..).unwrap_or_default();
+        rest = value.get(read..).unwrap_or_default();
     }
     bytes
 }

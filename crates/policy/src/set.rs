@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[cfg(test)]
-mod naive;
+pub(crate) mod naive;
 #[cfg(test)]
 mod tests;
 

@@ -1,1 +1,40 @@
-//! Tests.
+use std::collections::HashSet;
+
+use super::*;
+
+#[test]
+fn every_code_is_distinct_and_complete() {
+    let names: HashSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(names.len(), Code::ALL.len());
+    for (place, code) in Code::ALL.iter().enumerate() {
+        // ALL is in the order of the enum, so a code that is left out shows here.
+        assert_eq!(*code as usize, place, "{code}");
+        let snake = |c: char| c.is_ascii_lowercase() || c == '_';
+        assert!(code.as_str().chars().all(snake), "{code}");
+        assert!((400..600).contains(&code.status()), "{code}");
+        assert!(!code.message().is_empty(), "{code}");
+    }
+    assert_eq!(Code::ALL.last(), Some(&Code::Internal));
+}
+
+#[test]
+fn denials_are_flagged_and_final() {
+    for code in Code::ALL {
+        let denial = matches!(code.status(), 401 | 403) && *code != Code::OperationNotAllowed;
+        assert_eq!(code.is_denial(), denial, "{code}");
+        assert_eq!(code.flags() == ["RBAC_ACCESS_DENIED"], denial, "{code}");
+        assert!(!(denial && code.retryable()), "{code}");
+    }
+}
+
+#[test]
+fn says_what_it_is_told_to() {
+    let refusal = Refusal::new(Code::UpstreamUnavailable)
+        .with_message("try later")
+        .with_retry_after(Duration::from_secs(2))
+        .decided_by(By::NoMatch);
+    assert_eq!(refusal.to_string(), "upstream_unavailable: try later");
+    assert_eq!((refusal.status(), refusal.by), (503, Some(By::NoMatch)));
+    let plain = Refusal::from(Code::Forbidden);
+    assert_eq!(plain.message, "RBAC: access denied");
+}

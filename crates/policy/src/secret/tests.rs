@@ -1,1 +1,14 @@
-//! Tests.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+
+#[test]
+fn shows_nothing() {
+    let secret = Secret::new("hunter2".to_owned());
+    assert_eq!(
+        format!("{secret} {secret:?} {:#?}", Some(&secret)).contains("hunter2"),
+        false
+    );
+    assert_eq!(serde_json::to_string(&secret).unwrap(), r#""[secret]""#);
+    assert_eq!(secret.expose(), "hunter2");
+}

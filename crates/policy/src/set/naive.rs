@@ -1,1 +1,356 @@
-//! Tests.
+//! The decision order again, written like the specification: loops over everything, nothing
+//! shared with the evaluator but the types.
+
+use crate::{
+    Action, AgentPolicy, Caller, Effect, Family, HttpBlock, LlmBlock, McpBlock, Mode, ObjectRef,
+    Operation, Posture, Principal, Rule, Settings, SpiffePattern, WOULD_DENY_MAX,
+};
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) allowed: bool,
+    pub(super) by: String,
+    pub(super) would_deny: Vec<String>,
+}
+
+pub(super) struct Naive<'a> {
+    pub(super) policies: &'a [AgentPolicy],
+    pub(super) settings: &'a Settings,
+}
+
+/// `*` is any run of characters.
+pub(crate) fn glob(pattern: &[char], text: &[char]) -> bool {
+    match (pattern, text) {
+        ([], []) => true,
+        (['*', rest @ ..], _) => (0..=text.len()).any(|skip| glob(rest, &text[skip..])),
+        ([p, pattern @ ..], [t, text @ ..]) => p == t && glob(pattern, text),
+        _ => false,
+    }
+}
+
+fn globs(pattern: &crate::Pattern, text: &str) -> bool {
+    let pattern: Vec<char> = pattern.as_str().chars().collect();
+    glob(&pattern, &text.chars().collect::<Vec<_>>())
+}
+
+impl Naive<'_> {
+    pub(super) fn decide(
+        &self,
+        principal: &Principal,
+        targets: &[ObjectRef],
+        action: &Action<'_>,
+    ) -> Answer {
+        let family = action.family();
+        if family != Family::Http && *principal == Principal::Anonymous {
+            return Answer {
+                allowed: false,
+                by: "Identity no workload identity".into(),
+                would_deny: vec![],
+            };
+        }
+        let mut attached: Vec<&AgentPolicy> = self.policies.iter().collect();
+        attached.sort_by_key(|policy| &policy.name);
+        attached.retain(|policy| policy.targets.iter().any(|t| targets.contains(t)));
+
+        let mut deny = None;
+        let mut allow = None;
+        let mut covered = false;
+        let mut dry_deny = vec![];
+        let mut dry_lapse = vec![];
+        for policy in attached {
+            let whole = format!("AgentPolicy {}", policy.name);
+            let mut granted = false;
+            for rule in &policy.rules {
+                if !self.rule_matches(rule, policy.effect, principal, action) {
+                    continue;
+                }
+                let name = format!("{whole} rule {}", rule.name);
+                match (policy.mode, policy.effect) {
+                    (Mode::Enforce, Effect::Deny) => deny = deny.or(Some(name)),
+                    (Mode::Enforce, Effect::Allow) => allow = allow.or(Some(name)),
+                    (Mode::DryRun, Effect::Deny) => dry_deny.push(name),
+                    (Mode::DryRun, Effect::Allow) => granted = true,
+                }
+            }
+            let speaks = policy.rules.is_empty()
+                || policy.rules.iter().any(|rule| match family {
+                    Family::Llm => !rule.llm.is_empty(),
+                    Family::Mcp => !rule.mcp.is_empty(),
+                    Family::Http => !rule.http.is_empty(),
+                });
+            if policy.effect == Effect::Allow && speaks {
+                match policy.mode {
+                    Mode::Enforce => covered = true,
+                    Mode::DryRun if !granted => dry_lapse.push(whole),
+                    Mode::DryRun => {}
+                }
+            }
+        }
+
+        let posture = self.settings.posture;
+        let mut would_deny = vec![];
+        let (allowed, by) = if let Some(rule) = deny {
+            (false, rule)
+        } else if let Some(rule) = allow {
+            (true, rule)
+        } else if posture == Posture::Observe {
+            if covered {
+                would_deny.push("Default no rule allows this".to_owned());
+            } else if !self.graduated(principal, action) {
+                would_deny.push("Posture Graduated".to_owned());
+            }
+            (true, "Posture Observe".into())
+        } else if covered {
+            (false, "Default no rule allows this".into())
+        } else if posture == Posture::Strict {
+            (false, "Posture Strict".into())
+        } else {
+            (
+                self.graduated(principal, action),
+                "Posture Graduated".into(),
+            )
+        };
+        would_deny.extend(dry_deny);
+        if allowed && by.starts_with("Posture") && !covered {
+            would_deny.extend(dry_lapse);
+        }
+        would_deny.truncate(WOULD_DENY_MAX);
+        Answer {
+            allowed,
+            by,
+            would_deny,
+        }
+    }
+
+    fn own_workload(&self, principal: &Principal) -> Option<(String, String)> {
+        let id = principal.to_string();
+        let parts: Vec<&str> = id.split('/').collect();
+        match parts[..] {
+            ["spiffe:", "", domain, "ns", namespace, "sa", account]
+                if self.settings.trust_domains.iter().any(|d| **d == *domain) =>
+            {
+                Some((namespace.to_owned(), account.to_owned()))
+            }
+            _ => None,
+        }
+    }
+
+    fn graduated(&self, principal: &Principal, action: &Action<'_>) -> bool {
+        match action {
+            Action::Http { external, .. } => !external,
+            _ => self
+                .own_workload(principal)
+                .is_some_and(|(namespace, _)| namespace == *self.settings.namespace),
+        }
+    }
+
+    fn caller_matches(&self, caller: &Caller, principal: &Principal) -> bool {
+        let id = principal.to_string();
+        let own = self.own_workload(principal);
+        let mut all = true;
+        match &caller.spiffe {
+            Some(SpiffePattern::Exact(exact)) => all &= id == exact.to_string(),
+            Some(SpiffePattern::Prefix(prefix)) => all &= id.starts_with(prefix.as_str()),
+            None => {}
+        }
+        if let Some((namespace, name)) = &caller.service_account {
+            all &= own == Some((namespace.to_string(), name.to_string()));
+        }
+        if let Some(namespace) = &caller.namespace {
+            all &= own.is_some_and(|(ns, _)| ns == **namespace);
+        }
+        all
+    }
+
+    fn rule_matches(
+        &self,
+        rule: &Rule,
+        effect: Effect,
+        principal: &Principal,
+        action: &Action<'_>,
+    ) -> bool {
+        let from = match &rule.from {
+            _ if *principal == Principal::Anonymous => false,
+            None => true,
+            Some(from) => from.iter().any(|c| self.caller_matches(c, principal)),
+        };
+        from && (rule.llm.iter().any(|block| llm(block, effect, action))
+            || rule.mcp.iter().any(|block| mcp(block, effect, action))
+            || rule.http.iter().any(|block| http(block, effect, action)))
+    }
+}
+
+fn llm(block: &LlmBlock, effect: Effect, action: &Action<'_>) -> bool {
+    match action {
+        Action::Llm {
+            provider,
+            requested,
+            upstream,
+            operation,
+            max_output_tokens,
+        } => {
+            if let Some(providers) = &block.providers
+                && !providers.contains(provider)
+            {
+                return false;
+            }
+            if let Some(models) = &block.models {
+                let upstream = models.iter().any(|m| globs(m, upstream));
+                let requested = models.iter().any(|m| globs(m, requested));
+                match effect {
+                    Effect::Allow if !upstream => return false,
+                    Effect::Deny if !upstream && !requested => return false,
+                    _ => {}
+                }
+            }
+            match (operation, effect) {
+                (Some(operation), _) => {
+                    if let Some(operations) = &block.operations
+                        && !operations.contains(operation)
+                    {
+                        return false;
+                    }
+                    let Some(limit) = block.max_output_tokens else {
+                        return true;
+                    };
+                    let writes = match operation {
+                        Operation::Chat | Operation::Responses | Operation::Messages => {
+                            max_output_tokens.unwrap_or(u64::MAX)
+                        }
+                        Operation::Embeddings | Operation::Models | Operation::CountTokens => 0,
+                    };
+                    match effect {
+                        Effect::Allow => writes <= limit,
+                        Effect::Deny => writes > limit,
+                    }
+                }
+                (None, Effect::Allow) => block.operations.as_ref().is_none_or(|o| !o.is_empty()),
+                (None, Effect::Deny) => {
+                    let all = Operation::ALL.iter();
+                    block.max_output_tokens.is_none()
+                        && block
+                            .operations
+                            .as_ref()
+                            .is_none_or(|listed| all.clone().all(|o| listed.contains(o)))
+                }
+            }
+        }
+        Action::LlmAny { provider } => {
+            let provider = block
+                .providers
+                .as_ref()
+                .is_none_or(|p| p.contains(provider));
+            let models = match (&block.models, effect) {
+                (None, _) => true,
+                (Some(models), Effect::Allow) => !models.is_empty(),
+                (Some(models), Effect::Deny) => models
+                    .iter()
+                    .any(|m| m.as_str().replace('*', "").is_empty()),
+            };
+            let operations = match (&block.operations, effect) {
+                (None, _) => true,
+                (Some(listed), Effect::Allow) => !listed.is_empty(),
+                (Some(listed), Effect::Deny) => Operation::ALL.iter().all(|o| listed.contains(o)),
+            };
+            let bound = effect == Effect::Allow || block.max_output_tokens.is_none();
+            provider && models && operations && bound
+        }
+        _ => false,
+    }
+}
+
+fn mcp(block: &McpBlock, effect: Effect, action: &Action<'_>) -> bool {
+    match action {
+        Action::Mcp {
+            server,
+            method,
+            name,
+        } => {
+            if block.servers.as_ref().is_some_and(|s| !s.contains(server)) {
+                return false;
+            }
+            let Some(methods) = &block.methods else {
+                return true;
+            };
+            let lower = name.to_lowercase();
+            let tricks = ["..", "%2f", "%2e", "%5c", "\\"];
+            let suspect = method.starts_with("resources/")
+                && (tricks.iter().any(|trick| lower.contains(trick))
+                    || name.chars().any(char::is_control));
+            for rule in methods {
+                if !globs(&rule.method, method) {
+                    continue;
+                }
+                let Some(params) = &rule.params else {
+                    return true;
+                };
+                for param in params {
+                    if effect == Effect::Allow && suspect && param.as_str().contains('*') {
+                        continue;
+                    }
+                    if globs(param, name) {
+                        return true;
+                    }
+                }
+            }
+            false
+        }
+        Action::McpSession { server } => {
+            if block.servers.as_ref().is_some_and(|s| !s.contains(server)) {
+                return false;
+            }
+            let Some(methods) = &block.methods else {
+                return true;
+            };
+            let all = |p: &crate::Pattern| p.as_str().chars().all(|c| c == '*');
+            match effect {
+                Effect::Allow => methods
+                    .iter()
+                    .any(|rule| rule.params.as_ref().is_none_or(|p| !p.is_empty())),
+                Effect::Deny => methods.iter().any(|rule| {
+                    all(&rule.method) && rule.params.as_ref().is_none_or(|p| p.iter().any(all))
+                }),
+            }
+        }
+        _ => false,
+    }
+}
+
+fn http(block: &HttpBlock, effect: Effect, action: &Action<'_>) -> bool {
+    let Action::Http {
+        method,
+        host,
+        path,
+        port,
+        ..
+    } = action
+    else {
+        return false;
+    };
+    let plain = |text: &str| {
+        let lower = text.to_lowercase();
+        match lower.strip_suffix('.') {
+            Some("") | None => lower.clone(),
+            Some(bare) => bare.to_owned(),
+        }
+    };
+    let methods = block.methods.as_ref().is_none_or(|methods| {
+        methods.iter().any(|listed| match effect {
+            Effect::Allow => listed == "*" || listed == method,
+            Effect::Deny => listed == "*" || listed.to_lowercase() == method.to_lowercase(),
+        })
+    });
+    let hosts = block.hosts.as_ref().is_none_or(|hosts| {
+        hosts.iter().any(|listed| {
+            let listed: crate::Pattern = plain(listed.as_str()).parse().unwrap();
+            globs(&listed, &plain(host))
+        })
+    });
+    let paths = block.paths.as_ref();
+    let paths = paths.is_none_or(|paths| paths.iter().any(|listed| globs(listed, path)));
+    let ports = block
+        .ports
+        .as_ref()
+        .is_none_or(|ports| ports.contains(port));
+    methods && hosts && paths && ports
+}

@@ -1,6 +1,6 @@
 //! What configuration compiles an `AgentPolicy` object into: names resolved, nothing indexed yet.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
@@ -109,4 +109,24 @@ pub struct HttpBlock {
     pub paths: Option<Vec<Pattern>>,
     /// Ports.
     pub ports: Option<Vec<u16>>,
+}
+
+/// `spiffe://… and namespace agents`
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if let Some(pattern) = &self.spiffe {
+            parts.push(pattern.to_string());
+        }
+        if let Some((namespace, name)) = &self.service_account {
+            parts.push(format!("service account {namespace}/{name}"));
+        }
+        if let Some(namespace) = &self.namespace {
+            parts.push(format!("namespace {namespace}"));
+        }
+        match parts.is_empty() {
+            true => f.write_str("anyone with an identity"),
+            false => f.write_str(&parts.join(" and ")),
+        }
+    }
 }

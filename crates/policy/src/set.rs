@@ -13,10 +13,13 @@ use crate::{
     matching::{Asked, Who, plain_host},
 };
 
+mod coverage;
 #[cfg(test)]
 pub(crate) mod naive;
 #[cfg(test)]
 mod tests;
+
+use coverage::Coverage;
 
 /// One question.
 #[derive(Debug, Clone, Copy)]
@@ -57,15 +60,6 @@ struct RulePlace {
     policy: usize,
     rule: usize,
     name: Arc<RuleName>,
-}
-
-/// What the Allow policies attached to one target speak about.
-#[derive(Debug, Default)]
-struct Coverage {
-    /// By family: whether one is in force.
-    enforced: [bool; 3],
-    /// By family: those that are only told of, ascending.
-    dry: [Vec<usize>; 3],
 }
 
 impl PolicySet {
@@ -346,40 +340,6 @@ impl PolicySet {
             trace: attached
                 .flat_map(|(policy, _)| explain::trace(policy, who.as_ref(), &asked, names))
                 .collect(),
-        }
-    }
-}
-
-impl Coverage {
-    fn add(&mut self, place: usize, policy: &AgentPolicy) {
-        if policy.effect == Effect::Deny {
-            return;
-        }
-        let all = policy.rules.is_empty();
-        for (family, has) in [
-            (Family::Llm, policy.rules.iter().any(|r| !r.llm.is_empty())),
-            (Family::Mcp, policy.rules.iter().any(|r| !r.mcp.is_empty())),
-            (
-                Family::Http,
-                policy.rules.iter().any(|r| !r.http.is_empty()),
-            ),
-        ] {
-            if !all && !has {
-                continue;
-            }
-            let family = family as usize;
-            match policy.mode {
-                Mode::Enforce => {
-                    if let Some(enforced) = self.enforced.get_mut(family) {
-                        *enforced = true;
-                    }
-                }
-                Mode::DryRun => {
-                    if let Some(dry) = self.dry.get_mut(family) {
-                        dry.push(place);
-                    }
-                }
-            }
         }
     }
 }

@@ -5,10 +5,8 @@ use super::*;
 #[test]
 fn shows_nothing() {
     let secret = Secret::new("hunter2".to_owned());
-    assert_eq!(
-        format!("{secret} {secret:?} {:#?}", Some(&secret)).contains("hunter2"),
-        false
-    );
+    let shown = format!("{secret} {secret:?} {:#?}", Some(&secret));
+    assert!(!shown.contains("hunter2"), "{shown}");
     assert_eq!(serde_json::to_string(&secret).unwrap(), r#""[secret]""#);
     assert_eq!(secret.expose(), "hunter2");
 }

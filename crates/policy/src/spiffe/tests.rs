@@ -2,142 +2,46 @@
 
 use super::*;
 
+/// Case, text, trust domain and path.
+type Row<'a> = (&'a str, &'a str, Result<(&'a str, &'a str), SpiffeError>);
+
+#[rustfmt::skip]
 #[test]
 fn parses_ids() {
     let long_domain = format!("spiffe://{}/x", "d".repeat(256));
     let long_id = format!("spiffe://d/{}", "p".repeat(2048 - 11 + 1));
-    let rows: &[(&str, &str, Result<(&str, &str), SpiffeError>)] = &[
-        (
-            "workload",
-            "spiffe://cluster.local/ns/a/sa/b",
-            Ok(("cluster.local", "/ns/a/sa/b")),
-        ),
-        (
-            "trust domain alone",
-            "spiffe://cluster.local",
-            Ok(("cluster.local", "")),
-        ),
-        (
-            "all characters",
-            "spiffe://a-z_0.9/A-Z_0.9/...",
-            Ok(("a-z_0.9", "/A-Z_0.9/...")),
-        ),
+    let rows: &[Row<'_>] = &[
+        ("workload", "spiffe://cluster.local/ns/a/sa/b", Ok(("cluster.local", "/ns/a/sa/b"))),
+        ("trust domain alone", "spiffe://cluster.local", Ok(("cluster.local", ""))),
+        ("all characters", "spiffe://a-z_0.9/A-Z_0.9/...", Ok(("a-z_0.9", "/A-Z_0.9/..."))),
         ("nothing", "", Err(SpiffeError::Scheme)),
         ("another scheme", "https://d/x", Err(SpiffeError::Scheme)),
-        (
-            "scheme in capitals",
-            "SPIFFE://d/x",
-            Err(SpiffeError::Scheme),
-        ),
+        ("scheme in capitals", "SPIFFE://d/x", Err(SpiffeError::Scheme)),
         ("one slash", "spiffe:/d/x", Err(SpiffeError::Scheme)),
         ("space before", " spiffe://d/x", Err(SpiffeError::Scheme)),
-        (
-            "no trust domain",
-            "spiffe:///x",
-            Err(SpiffeError::NoTrustDomain),
-        ),
-        (
-            "nothing after the scheme",
-            "spiffe://",
-            Err(SpiffeError::NoTrustDomain),
-        ),
-        (
-            "capital in the trust domain",
-            "spiffe://D/x",
-            Err(SpiffeError::TrustDomainCharacter { found: 'D' }),
-        ),
-        (
-            "port",
-            "spiffe://d:80/x",
-            Err(SpiffeError::TrustDomainCharacter { found: ':' }),
-        ),
-        (
-            "user info",
-            "spiffe://u@d/x",
-            Err(SpiffeError::TrustDomainCharacter { found: '@' }),
-        ),
-        (
-            "encoded trust domain",
-            "spiffe://%64/x",
-            Err(SpiffeError::TrustDomainCharacter { found: '%' }),
-        ),
-        (
-            "query in place of a path",
-            "spiffe://d?x",
-            Err(SpiffeError::TrustDomainCharacter { found: '?' }),
-        ),
-        (
-            "look-alike trust domain",
-            "spiffe://сluster.local/x",
-            Err(SpiffeError::TrustDomainCharacter { found: 'с' }),
-        ),
-        (
-            "trailing slash",
-            "spiffe://d/x/",
-            Err(SpiffeError::EmptySegment),
-        ),
+        ("no trust domain", "spiffe:///x", Err(SpiffeError::NoTrustDomain)),
+        ("nothing after the scheme", "spiffe://", Err(SpiffeError::NoTrustDomain)),
+        ("capital in the trust domain", "spiffe://D/x", Err(SpiffeError::TrustDomainCharacter { found: 'D' })),
+        ("port", "spiffe://d:80/x", Err(SpiffeError::TrustDomainCharacter { found: ':' })),
+        ("user info", "spiffe://u@d/x", Err(SpiffeError::TrustDomainCharacter { found: '@' })),
+        ("encoded trust domain", "spiffe://%64/x", Err(SpiffeError::TrustDomainCharacter { found: '%' })),
+        ("query in place of a path", "spiffe://d?x", Err(SpiffeError::TrustDomainCharacter { found: '?' })),
+        ("look-alike trust domain", "spiffe://сluster.local/x", Err(SpiffeError::TrustDomainCharacter { found: 'с' })),
+        ("trailing slash", "spiffe://d/x/", Err(SpiffeError::EmptySegment)),
         ("slash alone", "spiffe://d/", Err(SpiffeError::EmptySegment)),
-        (
-            "empty segment",
-            "spiffe://d//x",
-            Err(SpiffeError::EmptySegment),
-        ),
+        ("empty segment", "spiffe://d//x", Err(SpiffeError::EmptySegment)),
         ("dot", "spiffe://d/./x", Err(SpiffeError::DotSegment)),
-        (
-            "dot dot",
-            "spiffe://d/ns/../x",
-            Err(SpiffeError::DotSegment),
-        ),
-        (
-            "encoded path",
-            "spiffe://d/%2e%2e",
-            Err(SpiffeError::PathCharacter { found: '%' }),
-        ),
-        (
-            "query",
-            "spiffe://d/x?y",
-            Err(SpiffeError::PathCharacter { found: '?' }),
-        ),
-        (
-            "fragment",
-            "spiffe://d/x#y",
-            Err(SpiffeError::PathCharacter { found: '#' }),
-        ),
-        (
-            "colon",
-            "spiffe://d/x:y",
-            Err(SpiffeError::PathCharacter { found: ':' }),
-        ),
-        (
-            "backslash",
-            "spiffe://d/x\\y",
-            Err(SpiffeError::PathCharacter { found: '\\' }),
-        ),
-        (
-            "newline",
-            "spiffe://d/x\n",
-            Err(SpiffeError::PathCharacter { found: '\n' }),
-        ),
-        (
-            "null",
-            "spiffe://d/x\0",
-            Err(SpiffeError::PathCharacter { found: '\0' }),
-        ),
-        (
-            "star",
-            "spiffe://d/*",
-            Err(SpiffeError::PathCharacter { found: '*' }),
-        ),
-        (
-            "not ASCII",
-            "spiffe://d/é",
-            Err(SpiffeError::PathCharacter { found: 'é' }),
-        ),
-        (
-            "long trust domain",
-            &long_domain,
-            Err(SpiffeError::TrustDomainTooLong { bytes: 256 }),
-        ),
+        ("dot dot", "spiffe://d/ns/../x", Err(SpiffeError::DotSegment)),
+        ("encoded path", "spiffe://d/%2e%2e", Err(SpiffeError::PathCharacter { found: '%' })),
+        ("query", "spiffe://d/x?y", Err(SpiffeError::PathCharacter { found: '?' })),
+        ("fragment", "spiffe://d/x#y", Err(SpiffeError::PathCharacter { found: '#' })),
+        ("colon", "spiffe://d/x:y", Err(SpiffeError::PathCharacter { found: ':' })),
+        ("backslash", "spiffe://d/x\\y", Err(SpiffeError::PathCharacter { found: '\\' })),
+        ("newline", "spiffe://d/x\n", Err(SpiffeError::PathCharacter { found: '\n' })),
+        ("null", "spiffe://d/x\0", Err(SpiffeError::PathCharacter { found: '\0' })),
+        ("star", "spiffe://d/*", Err(SpiffeError::PathCharacter { found: '*' })),
+        ("not ASCII", "spiffe://d/é", Err(SpiffeError::PathCharacter { found: 'é' })),
+        ("long trust domain", &long_domain, Err(SpiffeError::TrustDomainTooLong { bytes: 256 })),
         ("long", &long_id, Err(SpiffeError::TooLong { bytes: 2049 })),
     ];
     for (case, text, expected) in rows {

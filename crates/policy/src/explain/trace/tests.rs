@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::{Kind, MethodRule, ObjectRef, Pattern, PolicySet, Posture, Principal, Query, Settings};
+use crate::{
+    Caller, Explanation, Kind, MethodRule, Mode, ObjectName, ObjectRef, Pattern, PolicySet,
+    Posture, Principal, Query, Settings,
+};
 
 struct Named;
 

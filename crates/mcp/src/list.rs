@@ -1,7 +1,7 @@
 //! Lists: taking out what the caller may not use.
 
 use waypoint_wire::{
-    json::{self, Kind, Object, Value},
+    json::{self, Object, Value},
     jsonrpc::{self, IdKey, JsonRpcError, Message},
     sse::SseError,
 };
@@ -220,7 +220,6 @@ fn make_private(edits: &mut Edits, result: &Object<'_>) -> Result<(), FilterErro
     }
     if !missing.is_empty() {
         let value = result.value();
-        debug_assert_eq!(value.kind, Kind::Object);
         let end = value.range().end - 1;
         edits.replace(end..end, missing.into());
     }

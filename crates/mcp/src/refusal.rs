@@ -169,6 +169,7 @@ impl From<JsonRpcError> for McpRefusal {
 impl From<Refusal> for McpRefusal {
     /// The status is that of the refusal. Codes that MCP defines are used for
     /// what they mean; everything else is `-32603`, told apart by `data.code`.
+    /// A missing identity is 403 here: 401 would make clients start OAuth.
     fn from(refusal: Refusal) -> Self {
         let error = match refusal.code {
             Code::BadJson => -32700,

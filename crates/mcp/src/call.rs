@@ -339,10 +339,13 @@ fn listen(params: Option<&Object<'_>>) -> Result<Ask, McpRefusal> {
     Ok(Ask::Listen { uris, tasks })
 }
 
-/// The strings of `resourceSubscriptions` and `taskIds`, each with the array it stands in.
+/// A string that `subscriptions/listen` names, with the array it stands in.
+pub(crate) type Listened<'a> = (Value<'a>, Cow<'a, str>);
+
+/// The strings of `resourceSubscriptions` and `taskIds`.
 pub(crate) fn listened<'a>(
     params: Option<&Object<'a>>,
-) -> Result<[Vec<(Value<'a>, Cow<'a, str>)>; 2], McpRefusal> {
+) -> Result<[Vec<Listened<'a>>; 2], McpRefusal> {
     let mut found = [Vec::new(), Vec::new()];
     let notifications = params.and_then(|params| params.value_of("notifications"));
     let notifications = notifications

@@ -3,11 +3,15 @@
 use std::borrow::Cow;
 
 use waypoint_wire::{
-    json::{self, Value},
+    json,
     jsonrpc::{self, Message},
 };
 
-use crate::{call, refusal::McpRefusal, splice::Edits};
+use crate::{
+    call::{self, Listened},
+    refusal::McpRefusal,
+    splice::Edits,
+};
 
 /// The request without the URIs and task ids that are not to be kept; borrowed if all are.
 ///
@@ -36,7 +40,7 @@ pub fn cut_listen(
 /// Cuts the denied items of one key, which may stand in two arrays.
 fn cut(
     edits: &mut Edits,
-    items: &[(Value<'_>, Cow<'_, str>)],
+    items: &[Listened<'_>],
     keep: &mut dyn FnMut(&str) -> bool,
 ) -> Result<(), McpRefusal> {
     for group in items.chunk_by(|a, b| a.0.start == b.0.start) {

@@ -54,12 +54,10 @@ pub fn decode_name(value: &str) -> Option<Cow<'_, str>> {
 #[must_use]
 pub fn encode_name(name: &str) -> Cow<'_, str> {
     let bytes = name.as_bytes();
-    let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let safe = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
-        && !edge(bytes.first())
-        && !edge(bytes.last())
-        && !(name.starts_with(PREFIX) && name.ends_with(SUFFIX));
-    if safe {
+    let visible = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    let padded = name.starts_with(' ') || name.ends_with(' ');
+    let marked = name.starts_with(PREFIX) && name.ends_with(SUFFIX);
+    if visible && !padded && !marked {
         return Cow::Borrowed(name);
     }
     Cow::Owned(format!("{PREFIX}{}{SUFFIX}", BASE64_STANDARD.encode(name)))

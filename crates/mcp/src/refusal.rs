@@ -184,9 +184,13 @@ impl From<Refusal> for McpRefusal {
             Code::VersionUnsupported => -32022,
             _ => -32603,
         };
+        let status = match refusal.code.status() {
+            401 => 403,
+            status => status,
+        };
         Self {
             data: Some(reason(refusal.code)),
-            ..Self::new(refusal.code, refusal.code.status(), error, refusal.message)
+            ..Self::new(refusal.code, status, error, refusal.message)
         }
     }
 }
@@ -223,7 +227,11 @@ fn reason(code: Code) -> Box<str> {
 
 /// At most 256 bytes of what a caller sent, for an answer.
 fn shorten(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(256)).unwrap_or(text)
+    let mut end = text.len().min(256);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
 }
 
 /// Appends `text` as a JSON string that is also safe in a script and an event stream.

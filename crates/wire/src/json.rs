@@ -19,6 +19,7 @@ mod keys;
 mod scan;
 mod text;
 mod view;
+mod walk;
 
 #[cfg(test)]
 mod tests;

@@ -75,6 +75,7 @@ impl Keys {
     }
 
     /// Adds the key at `start..end` (without quotes) to the object opened last; `false` if it is there.
+    #[inline]
     pub(super) fn insert(
         &mut self,
         object: &Opened,
@@ -96,6 +97,7 @@ impl Keys {
         Ok(self.insert_many(object.serial, bytes, key))
     }
 
+    #[inline(never)]
     fn insert_many(&mut self, serial: u32, bytes: &[u8], key: Key) -> bool {
         let random = self.random.get_or_insert_with(RandomState::new);
         let mut hasher = random.build_hasher();
@@ -122,6 +124,7 @@ impl Keys {
 }
 
 impl Key {
+    #[inline]
     fn new(bytes: &[u8], start: usize, end: text::End) -> Result<Self, JsonError> {
         let offset = |at: usize| {
             u32::try_from(at)

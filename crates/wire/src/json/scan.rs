@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    JsonError, Kind, Member, Options, Surrogates, UniqueKeys, Value,
+    JsonError, Kind, Member, Options, UniqueKeys, Value,
     keys::{Keys, Opened},
     text, view,
 };
@@ -253,14 +253,14 @@ impl<'a> Scanner<'a, '_> {
 }
 
 #[inline]
-fn space_end(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn space_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
         at += 1;
     }
     at
 }
 
-fn number_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+pub(super) fn number_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
     let bad = JsonError::Number { offset: start };
     let digits = |mut at: usize| {
         while let Some(b'0'..=b'9') = bytes.get(at) {
@@ -303,7 +303,7 @@ fn number_end(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
 }
 
 /// The value at `start..end` of a document; its kind shows in its first byte.
-fn slice(bytes: &[u8], start: usize, end: usize) -> Result<Value<'_>, JsonError> {
+pub(super) fn slice(bytes: &[u8], start: usize, end: usize) -> Result<Value<'_>, JsonError> {
     let raw = bytes.get(start..end).ok_or(JsonError::UnexpectedEnd)?;
     let kind = match raw.first() {
         Some(b'{') => Kind::Object,
@@ -316,117 +316,4 @@ fn slice(bytes: &[u8], start: usize, end: usize) -> Result<Value<'_>, JsonError>
         None => return Err(JsonError::UnexpectedEnd),
     };
     Ok(Value { kind, raw, start })
-}
-
-/// Steps over the members or items of one container that was checked before.
-///
-/// It trusts the grammar to the extent that unchecked bytes give wrong items
-/// or an error, never a panic or an endless loop.
-pub(super) struct Walk<'a> {
-    value: Value<'a>,
-    at: usize,
-    started: bool,
-}
-
-impl<'a> Walk<'a> {
-    pub(super) fn new(value: Value<'a>) -> Result<Self, JsonError> {
-        let closed = matches!(
-            (value.raw.first(), value.raw.last()),
-            (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']'))
-        );
-        if !closed || value.raw.len() < 2 {
-            return Err(JsonError::UnexpectedEnd);
-        }
-        Ok(Self {
-            value,
-            at: 1,
-            started: false,
-        })
-    }
-
-    /// The next member: where its key opens and ends in the container's bytes, and its value.
-    pub(super) fn member(&mut self) -> Result<Option<(usize, text::End, Value<'a>)>, JsonError> {
-        if !self.more()? {
-            return Ok(None);
-        }
-        let bytes = self.value.raw;
-        let start = self.at;
-        if bytes.get(start) != Some(&b'"') {
-            return Err(self.unexpected());
-        }
-        let end = text::string_end(bytes, start + 1, Surrogates::Any)?;
-        self.at = space_end(bytes, end.quote + 1);
-        if bytes.get(self.at) != Some(&b':') {
-            return Err(self.unexpected());
-        }
-        self.at = space_end(bytes, self.at + 1);
-        Ok(Some((start, end, self.step()?)))
-    }
-
-    /// The next item of an array.
-    pub(super) fn item(&mut self) -> Result<Option<Value<'a>>, JsonError> {
-        if !self.more()? {
-            return Ok(None);
-        }
-        self.step().map(Some)
-    }
-
-    /// Whether another entry follows; if so, stands at its first byte.
-    fn more(&mut self) -> Result<bool, JsonError> {
-        let bytes = self.value.raw;
-        self.at = space_end(bytes, self.at);
-        if self.at + 1 >= bytes.len() {
-            return Ok(false);
-        }
-        if self.started {
-            if bytes.get(self.at) != Some(&b',') {
-                return Err(self.unexpected());
-            }
-            self.at = space_end(bytes, self.at + 1);
-        }
-        self.started = true;
-        Ok(true)
-    }
-
-    fn step(&mut self) -> Result<Value<'a>, JsonError> {
-        let bytes = self.value.raw;
-        let start = self.at;
-        self.at = match bytes.get(start) {
-            Some(b'{' | b'[') => container_end(bytes, start)?,
-            Some(b'"') => text::string_end(bytes, start + 1, Surrogates::Any)?.quote + 1,
-            Some(b'-' | b'0'..=b'9') => number_end(bytes, start)?,
-            Some(b't' | b'n') => start + 4,
-            Some(b'f') => start + 5,
-            _ => return Err(self.unexpected()),
-        };
-        let mut value = slice(bytes, start, self.at)?;
-        value.start += self.value.start;
-        Ok(value)
-    }
-
-    fn unexpected(&self) -> JsonError {
-        JsonError::Unexpected {
-            offset: self.value.start + self.at,
-        }
-    }
-}
-
-/// Offset behind the container that opens at `at`.
-fn container_end(bytes: &[u8], mut at: usize) -> Result<usize, JsonError> {
-    let mut depth = 0usize;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'"' => at = text::string_end(bytes, at + 1, Surrogates::Any)?.quote,
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return Ok(at + 1);
-                }
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    Err(JsonError::UnexpectedEnd)
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{JsonError, keys::Keys, scan, text};
+use super::{JsonError, keys::Keys, text, walk::Walk};
 
 /// The seven kinds of JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +145,7 @@ pub fn object(value: Value<'_>) -> Result<Object<'_>, JsonError> {
     if value.kind != Kind::Object {
         return Err(JsonError::NotObject);
     }
-    let mut walk = scan::Walk::new(value)?;
+    let mut walk = Walk::new(value)?;
     let mut keys = Keys::new();
     let mut members = Vec::new();
     let opened = keys.open();
@@ -168,7 +168,7 @@ pub fn array(value: Value<'_>) -> Result<Vec<Value<'_>>, JsonError> {
     if value.kind != Kind::Array {
         return Err(JsonError::NotArray);
     }
-    let mut walk = scan::Walk::new(value)?;
+    let mut walk = Walk::new(value)?;
     let mut items = Vec::new();
     while let Some(item) = walk.item()? {
         items.push(item);

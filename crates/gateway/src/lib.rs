@@ -1,1 +1,21 @@
-//! The two pipelines on Pingora.
+//! The two pipelines on Pingora: accepted connections become requests, requests become
+//! decisions, decisions become upstream exchanges, and everything becomes a record.
+
+mod admin;
+mod body;
+mod coding;
+mod credential;
+mod edge;
+mod exchange;
+mod headers;
+mod mcp_session;
+mod mcp_tasks;
+mod pipeline;
+mod proxy;
+mod record;
+mod respond;
+mod serve;
+mod state;
+mod wire;
+
+pub use serve::{AdminAddresses, Gateway, GatewayError, Options};

@@ -1,0 +1,108 @@
+//! Reads a request body whole, within a bound of bytes and of time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header;
+use pingora_core::protocols::http::ServerSession;
+use waypoint_policy::{Code, Refusal};
+
+/// A declared length is believed only so far when memory is set aside for it.
+const RESERVE_MAX_BYTES: usize = 1 << 20;
+
+/// The body of the request.
+///
+/// # Errors
+/// [`Code::BodyTooLarge`] as soon as that is known, [`Code::RequestTimeout`] when two pieces lie
+/// further apart than `between_pieces`, [`Code::BadRequest`] when it ends early.
+pub(crate) async fn read(
+    session: &mut ServerSession,
+    limit_bytes: usize,
+    between_pieces: Duration,
+) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        Refusal::new(Code::BodyTooLarge)
+            .with_message(format!("the body is larger than {limit_bytes} bytes"))
+    };
+    let headers = &session.req_header().headers;
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > limit_bytes) {
+        return Err(too_large());
+    }
+    let expects = headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let broken = || Refusal::new(Code::BadRequest).with_message("the request body ended early");
+    if expects {
+        session
+            .write_continue_response()
+            .await
+            .map_err(|_| broken())?;
+    }
+    session.set_read_timeout(Some(between_pieces));
+    let mut first = Bytes::new();
+    let mut whole = Vec::new();
+    loop {
+        // HTTP/2 bodies have no read timeout of their own.
+        let piece = tokio::time::timeout(between_pieces, session.read_request_body())
+            .await
+            .map_err(|_| Refusal::new(Code::RequestTimeout))?
+            .map_err(|_| broken())?;
+        let Some(piece) = piece else { break };
+        if first.is_empty() {
+            if piece.len() > limit_bytes {
+                return Err(too_large());
+            }
+            first = piece;
+            continue;
+        }
+        if whole.is_empty() {
+            let length = declared.unwrap_or(first.len() * 2).min(RESERVE_MAX_BYTES);
+            whole.reserve(length.max(first.len() + piece.len()));
+            whole.extend_from_slice(&first);
+        }
+        if whole.len() + piece.len() > limit_bytes {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(if whole.is_empty() {
+        first
+    } else {
+        Bytes::from(whole)
+    })
+}
+
+/// Whether the body is JSON in the only form that cannot be read in two ways.
+///
+/// # Errors
+/// [`Code::MediaType`] for another media type, another charset than UTF-8, or a content coding.
+pub(crate) fn check_json(session: &ServerSession) -> Result<(), Refusal> {
+    let headers = &session.req_header().headers;
+    let refused = |message: &'static str| Refusal::new(Code::MediaType).with_message(message);
+    if let Some(coding) = headers.get(header::CONTENT_ENCODING)
+        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return Err(refused("compressed request bodies are not accepted"));
+    }
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (first, second) = (types.next(), types.next());
+    let (Some(media), None) = (first, second) else {
+        return Err(refused("content-type must be application/json"));
+    };
+    let media = media.to_str().unwrap_or_default();
+    let (essence, parameters) = media.split_once(';').unwrap_or((media, ""));
+    let plain = parameters.split(';').map(str::trim).all(|parameter| {
+        parameter.is_empty()
+            || parameter.eq_ignore_ascii_case("charset=utf-8")
+            || parameter.eq_ignore_ascii_case("charset=\"utf-8\"")
+    });
+    if essence.trim().eq_ignore_ascii_case("application/json") && plain {
+        Ok(())
+    } else {
+        Err(refused("content-type must be application/json"))
+    }
+}

@@ -1,0 +1,79 @@
+//! One upstream call: a pooled connection, a request, the head of the answer, its body.
+
+mod answer;
+mod connect;
+mod dns;
+mod error;
+mod pool;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora_http::RequestHeader;
+use tokio::time::Instant;
+
+pub(crate) use answer::Answer;
+pub(crate) use connect::Connector;
+pub(crate) use error::ExchangeError;
+pub(crate) use pool::{Upstream, Upstreams};
+
+use pool::Connection;
+
+/// A request that can be sent more than once.
+#[derive(Debug)]
+pub(crate) struct Outgoing<'a> {
+    /// Complete but for `content-length`, which is that of `body`.
+    pub(crate) head: &'a RequestHeader,
+    /// The whole body.
+    pub(crate) body: &'a Bytes,
+}
+
+/// How long one try may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// To a connection, TLS included.
+    pub(crate) connect: Duration,
+    /// To the head of the answer, the connection included.
+    pub(crate) until: Instant,
+}
+
+/// Sends a request and waits for the head of the final answer.
+///
+/// A pooled connection that turns out to be closed before a byte of an answer arrived is
+/// replaced once by a fresh one: the upstream had given it up while it was idle.
+///
+/// # Errors
+/// [`ExchangeError`] says how far the try came, which decides whether it may be repeated.
+pub(crate) async fn send(
+    connector: &Connector,
+    upstream: &Arc<Upstream>,
+    outgoing: Outgoing<'_>,
+    patience: Patience,
+) -> Result<Answer, ExchangeError> {
+    let deadline = patience.until;
+    let tried = tokio::time::timeout_at(deadline, async {
+        if let Some(connection) = upstream.idle() {
+            match exchange(connection, upstream, &outgoing).await {
+                Err(ExchangeError::Reset { answered: false }) => {}
+                other => return other,
+            }
+        }
+        let connection = tokio::time::timeout(patience.connect, upstream.connect(connector))
+            .await
+            .map_err(|_| ExchangeError::ConnectTimeout)??;
+        exchange(connection, upstream, &outgoing).await
+    });
+    tried.await.map_err(|_| ExchangeError::Timeout)?
+}
+
+async fn exchange(
+    connection: Connection,
+    upstream: &Arc<Upstream>,
+    outgoing: &Outgoing<'_>,
+) -> Result<Answer, ExchangeError> {
+    match connection {
+        Connection::Http1(wire) => answer::http1(wire, upstream, outgoing).await,
+        Connection::Http2(session) => answer::http2(session, outgoing).await,
+    }
+}

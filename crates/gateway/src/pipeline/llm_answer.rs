@@ -1,0 +1,180 @@
+//! A plain LLM answer: read whole, measured, given to the caller.
+
+use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
+use waypoint_config::LlmRoute;
+use waypoint_llm::{
+    Candidate, answer_is_whole, filter_models, is_error_in_dialect, usage_from_answer,
+};
+use waypoint_policy::{Action, Code, Operation, Query, Refusal};
+
+use super::llm::{Answered, Prepared, targets};
+use crate::coding::Decoder;
+use crate::exchange::{Answer, ExchangeError};
+use crate::proxy::{Context, gone};
+use crate::{headers, respond};
+
+/// The whole body of an answer, without its content coding.
+pub(super) async fn decoded(
+    answer: &mut Answer,
+    limit_bytes: usize,
+) -> Result<Bytes, ExchangeError> {
+    let mut decoder = Decoder::of(answer.header("content-encoding"))?;
+    let body = answer.body(limit_bytes).await?;
+    if matches!(decoder, Decoder::Identity) {
+        return Ok(body);
+    }
+    let start = decoder.push(body, limit_bytes)?;
+    let rest = decoder.finish()?;
+    Ok(if rest.is_empty() {
+        start
+    } else {
+        Bytes::from([start, rest].concat())
+    })
+}
+
+/// Gives a plain answer to the caller.
+///
+/// # Errors
+/// A refusal when the answer is cut, is not JSON, or comes too late; nothing has been written.
+pub(super) async fn plain(
+    session: &mut ServerSession,
+    context: &mut Context,
+    route: &LlmRoute,
+    prepared: Prepared,
+    answered: Answered,
+) -> Result<(), Refusal> {
+    let Answered {
+        mut answer,
+        candidate,
+        own_key,
+        error_body,
+        exhausted,
+        deadline,
+    } = answered;
+    let call = prepared.call;
+    let status = answer.status();
+    let is_error = error_body.is_some();
+    let body = match error_body {
+        Some(body) => body,
+        None => {
+            let limit = context.state.snapshot.parameters.limits.answer_bytes;
+            let read = tokio::time::timeout_at(deadline, decoded(&mut answer, limit));
+            tokio::select! {
+                biased;
+                read = read => read.map_err(|_| ExchangeError::Timeout.refusal())?
+                    .map_err(ExchangeError::refusal)?,
+                () = gone(session) => {
+                    context.record.downstream_gone = true;
+                    return Ok(());
+                }
+            }
+        }
+    };
+    if !is_error && !answer_is_whole(&body) {
+        return Err(Refusal::new(Code::UpstreamBadAnswer));
+    }
+    if is_error && status >= 500 && !is_error_in_dialect(call.dialect, &body) {
+        // A page of some proxy on the way says nothing an SDK could use.
+        return Err(Refusal::new(Code::UpstreamUnavailable));
+    }
+    let body = match call.operation == Operation::Models && !is_error {
+        true => permitted_models(context, route, &call, &candidate, body)?,
+        false => body,
+    };
+    if !is_error {
+        context.record.usage = usage_from_answer(call.dialect, call.operation, &body);
+    }
+    let internal = |_| Refusal::new(Code::Internal);
+    let mut head = respond::head(status, &context.record.id).map_err(internal)?;
+    headers::copy_response(answer.head(), &mut head, own_key).map_err(internal)?;
+    head.insert_header("request-id", context.record.id.as_str())
+        .map_err(internal)?;
+    if is_error {
+        retry_headers(&mut head, &answer, exhausted).map_err(internal)?;
+    }
+    drop(answer);
+    context.record.status = status;
+    if respond::whole(session, head, body).await.is_err() {
+        context.record.downstream_gone = true;
+    }
+    Ok(())
+}
+
+/// What a forwarded error says about trying again. A wait beyond 60 s is not passed on: some SDKs
+/// sleep for as long as they are told, however long that is.
+fn retry_headers(
+    head: &mut pingora_http::ResponseHeader,
+    answer: &Answer,
+    exhausted: bool,
+) -> pingora_error::Result<()> {
+    let told = answer.header("x-should-retry");
+    let wait = answer.header("retry-after").map(str::trim);
+    let seconds = wait.and_then(|wait| wait.parse::<f64>().ok());
+    let too_long = wait.is_some() && seconds.is_none_or(|seconds| !(0.0..=60.0).contains(&seconds));
+    let transient = matches!(answer.status(), 408 | 409 | 429 | 500..=599);
+    let retry = match told {
+        Some("false") => false,
+        _ => transient && !exhausted && !too_long,
+    };
+    head.insert_header("x-should-retry", if retry { "true" } else { "false" })?;
+    if retry && let Some(wait) = wait {
+        head.insert_header("retry-after", wait)?;
+        let milliseconds = answer
+            .header("retry-after-ms")
+            .and_then(|text| text.trim().parse::<u32>().ok());
+        if let Some(milliseconds) = milliseconds.filter(|milliseconds| *milliseconds <= 60_000) {
+            head.insert_header("retry-after-ms", milliseconds)?;
+        }
+    }
+    Ok(())
+}
+
+/// The models list without what the caller may not use.
+fn permitted_models(
+    context: &Context,
+    route: &LlmRoute,
+    call: &waypoint_llm::Call,
+    candidate: &Candidate,
+    body: Bytes,
+) -> Result<Bytes, Refusal> {
+    if !call.model.is_empty() {
+        return Ok(body);
+    }
+    let snapshot = &context.state.snapshot;
+    let Some(provider) = snapshot.provider(candidate.provider) else {
+        return Err(Refusal::new(Code::Internal));
+    };
+    let targets = targets(route, provider);
+    let permitted = |model: &str| {
+        // A model is listed when a call for it would find this provider and be allowed.
+        let Some(rule) = route.rules.iter().find(|rule| rule.matches(model)) else {
+            return false;
+        };
+        let reaches = rule
+            .backends
+            .iter()
+            .any(|backend| backend.provider == candidate.provider && backend.weight > 0);
+        let Some(upstream) = provider.llm.upstream_model(model) else {
+            return false;
+        };
+        reaches
+            && snapshot
+                .policy
+                .decide(&Query {
+                    principal: &context.record.principal,
+                    targets: &targets,
+                    action: Action::Llm {
+                        provider: candidate.provider,
+                        requested: model,
+                        upstream,
+                        operation: None,
+                        max_output_tokens: None,
+                    },
+                })
+                .is_allowed()
+    };
+    filter_models(call.dialect, &body, permitted)
+        .map(Bytes::from)
+        .map_err(|_| Refusal::new(Code::UpstreamBadAnswer))
+}

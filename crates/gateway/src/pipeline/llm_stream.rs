@@ -1,0 +1,222 @@
+//! A streamed LLM answer: passed on event by event, measured, asked again at every generation.
+
+use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
+use waypoint_config::{LlmRoute, Route};
+use waypoint_llm::{Call, Candidate, Stream, StreamError};
+use waypoint_policy::{Action, Code, ObjectName, Principal, Query, Refusal};
+
+use super::llm::{Answered, targets};
+use super::stream::{Next, Waiter};
+use crate::coding::Decoder;
+use crate::exchange::ExchangeError;
+use crate::proxy::{Context, WRITE_TIMEOUT, Waypoint};
+use crate::{headers, respond};
+
+/// What a running stream was permitted to do, in names that outlive a snapshot.
+struct Question {
+    principal: Principal,
+    route: ObjectName,
+    provider: ObjectName,
+    call: Call,
+    model: Box<str>,
+}
+
+impl Question {
+    /// Whether the configuration in force still permits it. A provider or route that is gone
+    /// permits nothing.
+    fn is_permitted(&self, waypoint: &Waypoint) -> bool {
+        let state = waypoint.state.load();
+        let snapshot = &state.snapshot;
+        let route = snapshot.routes.iter().find_map(|route| match route {
+            Route::Llm(route) if route.name == self.route => Some(route),
+            _ => None,
+        });
+        let (Some(route), Some(provider)) = (route, snapshot.provider_by_name(&self.provider))
+        else {
+            return false;
+        };
+        let targets = targets(route, provider);
+        let decision = snapshot.policy.decide(&Query {
+            principal: &self.principal,
+            targets: &targets,
+            action: Action::Llm {
+                provider: provider.llm.id,
+                requested: &self.call.model,
+                upstream: &self.model,
+                operation: Some(self.call.operation),
+                max_output_tokens: self.call.max_output_tokens,
+            },
+        });
+        decision.is_allowed()
+    }
+}
+
+/// How a stream ended.
+enum End {
+    /// By its own terminator.
+    Whole,
+    /// The caller left.
+    Gone,
+    /// We, or the upstream, cut it; the caller is told in a last event.
+    Cut(Refusal),
+}
+
+/// Passes a streamed answer to the caller.
+///
+/// # Errors
+/// A refusal only before the head has been written.
+pub(super) async fn relay(
+    waypoint: &Waypoint,
+    session: &mut ServerSession,
+    context: &mut Context,
+    route: &LlmRoute,
+    call: Call,
+    answered: Answered,
+) -> Result<(), Refusal> {
+    let Answered {
+        mut answer,
+        candidate,
+        own_key,
+        ..
+    } = answered;
+    let internal = |_| Refusal::new(Code::Internal);
+    let limit = context.state.snapshot.parameters.limits.sse_event_bytes;
+    let mut decoder =
+        Decoder::of(answer.header("content-encoding")).map_err(ExchangeError::refusal)?;
+    let status = answer.status();
+    let mut head = respond::head(status, &context.record.id).map_err(internal)?;
+    headers::copy_response(answer.head(), &mut head, own_key).map_err(internal)?;
+    head.insert_header("request-id", context.record.id.as_str())
+        .map_err(internal)?;
+    head.insert_header("x-accel-buffering", "no")
+        .map_err(internal)?;
+    head.insert_header("transfer-encoding", "chunked")
+        .map_err(internal)?;
+    context.record.status = status;
+    context.record.streamed = true;
+    session.set_write_timeout(Some(WRITE_TIMEOUT));
+    let mut stream = Stream::with_limit(&call, limit);
+    let question = question(context, route, call, candidate);
+    let mut waiter = Waiter::new(waypoint, idle(route, &question));
+    if session.write_response_header(head).await.is_err() {
+        context.record.downstream_gone = true;
+        return Ok(());
+    }
+    let _running = waypoint.recorder.metrics.stream("llm");
+    let mut out: Vec<Bytes> = Vec::new();
+    let end = loop {
+        let pushed = match waiter.next(session, &mut answer).await {
+            Next::Chunk(chunk) => decoder
+                .push(chunk, limit)
+                .map_err(ExchangeError::refusal)
+                .and_then(|bytes| {
+                    stream
+                        .push(bytes, &mut out)
+                        .map_err(|error| too_long(&error))
+                }),
+            Next::End => {
+                let rest = decoder.finish().map_err(ExchangeError::refusal);
+                let rest = rest.and_then(|bytes| {
+                    stream
+                        .push(bytes, &mut out)
+                        .map_err(|error| too_long(&error))
+                });
+                let whole = stream.finish(&mut out).is_ok();
+                if !write(session, &mut out).await {
+                    break End::Gone;
+                }
+                break match (whole, rest) {
+                    (true, _) => End::Whole,
+                    (false, Err(refusal)) => End::Cut(refusal),
+                    (false, Ok(())) => End::Cut(Refusal::new(Code::StreamTruncated)),
+                };
+            }
+            // After the terminator nothing that happens to the connection matters.
+            Next::Failed(_) if stream.saw_terminator() => break End::Whole,
+            Next::Failed(ExchangeError::Idle) => break End::Cut(ExchangeError::Idle.refusal()),
+            Next::Failed(_) => break End::Cut(Refusal::new(Code::StreamTruncated)),
+            Next::Gone => break End::Gone,
+            Next::ShuttingDown => break End::Cut(Refusal::new(Code::ShuttingDown)),
+            Next::Generation => {
+                waiter.take_generation();
+                if question.is_permitted(waypoint) {
+                    continue;
+                }
+                break End::Cut(Refusal::new(Code::PolicyRevoked));
+            }
+        };
+        if context.record.first_token.is_none() && !out.is_empty() {
+            context.record.first_token = Some(context.record.started.elapsed());
+        }
+        if !write(session, &mut out).await {
+            break End::Gone;
+        }
+        if let Err(refusal) = pushed {
+            break End::Cut(refusal);
+        }
+        // A new configuration is heard even while the upstream never pauses.
+        if waiter.take_generation() && !question.is_permitted(waypoint) {
+            break End::Cut(Refusal::new(Code::PolicyRevoked));
+        }
+    };
+    // The upstream is told at once that nobody listens, unless it has finished by itself.
+    drop(answer);
+    context.record.usage = Some(stream.usage().clone());
+    let how = match end {
+        End::Whole => {
+            let _ = session.finish_body().await;
+            "whole"
+        }
+        End::Gone => {
+            context.record.downstream_gone = true;
+            "downstream_gone"
+        }
+        End::Cut(refusal) => {
+            context.record.refused(&refusal);
+            let frame = stream.error_frame(&refusal);
+            if session.write_response_body(frame, true).await.is_err() {
+                context.record.downstream_gone = true;
+            }
+            let _ = session.finish_body().await;
+            refusal.code.as_str()
+        }
+    };
+    waypoint.recorder.metrics.stream_ended("llm", how);
+    Ok(())
+}
+
+/// Writes whole events; false when the caller has gone.
+async fn write(session: &mut ServerSession, out: &mut Vec<Bytes>) -> bool {
+    for bytes in out.drain(..) {
+        if session.write_response_body(bytes, false).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+fn too_long(_: &StreamError) -> Refusal {
+    Refusal::new(Code::UpstreamBadAnswer).with_message("an event of the upstream is too large")
+}
+
+fn question(context: &Context, route: &LlmRoute, call: Call, candidate: Candidate) -> Question {
+    let provider = context.record.action.provider.clone();
+    Question {
+        principal: context.record.principal.clone(),
+        route: route.name.clone(),
+        provider: provider.unwrap_or_else(|| route.name.clone()),
+        call,
+        model: candidate.model,
+    }
+}
+
+/// How long the stream may be silent: by the rule that matched the call.
+fn idle(route: &LlmRoute, question: &Question) -> std::time::Duration {
+    let rule = route
+        .rules
+        .iter()
+        .find(|rule| rule.matches(&question.call.model));
+    rule.map_or_else(Default::default, |rule| rule.timeouts)
+        .stream_idle
+}

@@ -1,0 +1,540 @@
+//! MCP routing: one message in, one decision, the same bytes out.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::RequestHeader;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+use waypoint_config::{McpRoute, Server};
+use waypoint_mcp::{
+    Ask, Call, CallKind, Denial, Era, Header, Item, ListKind, MODERN_VERSIONS, McpRefusal,
+    cut_listen, session,
+};
+use waypoint_policy::{Action, By, Code, Decision, Principal, Query, Refusal, ServerId, TargetId};
+
+use super::{llm, mcp_answer};
+use crate::edge::{self, Head};
+use crate::exchange::{self, Answer, Outgoing, Patience};
+use crate::mcp_tasks::Tasks;
+use crate::proxy::{Context, Waypoint, gone};
+use crate::state::State;
+use crate::{body, headers, respond};
+
+/// What a request may do, in names that outlive a snapshot; asked for each listed item, and
+/// again at each generation while a stream runs.
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    pub(super) principal: Principal,
+    pub(super) route: waypoint_policy::ObjectName,
+    pub(super) section: Arc<str>,
+    pub(super) label: Arc<str>,
+}
+
+/// A scope in one snapshot.
+pub(super) struct Resolved {
+    state: Arc<State>,
+    targets: SmallVec<[TargetId; 4]>,
+    server: ServerId,
+}
+
+impl Scope {
+    /// The route as the configuration in force has it; `None` when it is gone.
+    pub(super) fn resolve(&self, state: Arc<State>) -> Option<Resolved> {
+        let route = state.snapshot.mcp_route(&self.route, &self.section)?;
+        let (targets, server) = (SmallVec::from_slice(&route.targets), route.server);
+        Some(Resolved {
+            state,
+            targets,
+            server,
+        })
+    }
+
+    pub(super) fn decide(&self, resolved: &Resolved, method: &str, name: &str) -> Decision {
+        let action = Action::Mcp {
+            server: resolved.server,
+            method,
+            name,
+        };
+        self.ask(resolved, action)
+    }
+
+    pub(super) fn decide_session(&self, resolved: &Resolved) -> Decision {
+        self.ask(
+            resolved,
+            Action::McpSession {
+                server: resolved.server,
+            },
+        )
+    }
+
+    fn ask(&self, resolved: &Resolved, action: Action<'_>) -> Decision {
+        resolved.state.snapshot.policy.decide(&Query {
+            principal: &self.principal,
+            targets: &resolved.targets,
+            action,
+        })
+    }
+
+    /// Whether everything a call asked for is permitted.
+    pub(super) fn permits(&self, resolved: &Resolved, items: &[Item]) -> bool {
+        match items {
+            [] => self.decide_session(resolved).is_allowed(),
+            items => items
+                .iter()
+                .all(|item| self.decide(resolved, item.method, &item.name).is_allowed()),
+        }
+    }
+
+    /// Whether an item of a list is shown.
+    pub(super) fn shows(
+        &self,
+        resolved: &Resolved,
+        tasks: &Tasks,
+        kind: ListKind,
+        name: &str,
+    ) -> bool {
+        match kind.method() {
+            Some(method) => self.decide(resolved, method, name).is_allowed(),
+            None => self.owns(resolved, tasks, name),
+        }
+    }
+
+    /// Whether a task is the caller's, and what made it is still permitted.
+    fn owns(&self, resolved: &Resolved, tasks: &Tasks, id: &str) -> bool {
+        tasks
+            .of(&self.label, id, &self.principal)
+            .is_some_and(|made| self.decide(resolved, made.method, &made.name).is_allowed())
+    }
+}
+
+/// A message that may be forwarded.
+pub(super) struct Forward {
+    pub(super) scope: Scope,
+    /// `None` for GET and DELETE.
+    pub(super) call: Option<Call>,
+    /// What has to stay permitted while an answer streams.
+    pub(super) items: Vec<Item>,
+    pub(super) is_resumption: bool,
+    method: &'static str,
+    body: Bytes,
+    session: Option<String>,
+}
+
+/// Serves one MCP request.
+///
+/// # Errors
+/// A refusal that names no message; those that do are written here.
+pub(crate) async fn serve(
+    waypoint: &Waypoint,
+    session: &mut ServerSession,
+    context: &mut Context,
+    route: &McpRoute,
+    head: &Head,
+) -> Result<(), Refusal> {
+    let label: Arc<str> = format!("MCPProxy/{}/{}", route.name, route.section).into();
+    context.record.action.kind = "mcp";
+    context.record.action.server = Some(Arc::clone(&route.section));
+    context.record.route = Some(Arc::clone(&label));
+    if context.record.principal.spiffe().is_none() {
+        return Err(Refusal::new(Code::IdentityRequired).decided_by(By::Identity));
+    }
+    // Callers with a certificate are no browsers, so any name of ours will do; a page that got
+    // hold of one all the same must at least be our own.
+    let own = head.host().to_ascii_lowercase();
+    edge::check_origin(session, head, |host| host.eq_ignore_ascii_case(&own))?;
+    let scope = Scope {
+        principal: context.record.principal.clone(),
+        route: route.name.clone(),
+        section: Arc::clone(&route.section),
+        label,
+    };
+    let resolved = Resolved {
+        state: Arc::clone(&context.state),
+        targets: SmallVec::from_slice(&route.targets),
+        server: route.server,
+    };
+    // Who may do nothing here is told so before the body is read.
+    let decision = scope.decide_session(&resolved);
+    context.record.decided(&decision);
+    let _permit = decision.permit()?;
+    let is_modern = protocol_version(session.req_header())
+        .is_some_and(|version| MODERN_VERSIONS.contains(&version));
+    let prepared = match (&*head.method, is_modern) {
+        ("POST", _) => {
+            Box::pin(prepare_post(
+                waypoint, session, context, route, scope, &resolved,
+            ))
+            .await?
+        }
+        ("GET" | "DELETE", false) => prepare_bare(waypoint, session, context, head, scope)?,
+        (_, modern) => {
+            let allow = if modern { "POST" } else { "POST, GET, DELETE" };
+            return method_not_allowed(session, context, allow).await;
+        }
+    };
+    let Some(forward) = prepared else {
+        return Ok(());
+    };
+    let sent = Box::pin(send(waypoint, session, context, route, &resolved, &forward)).await;
+    match sent {
+        Ok(Some(answer)) => {
+            mcp_answer::deliver(waypoint, session, context, route, forward, resolved, answer).await
+        }
+        Ok(None) => {
+            context.record.downstream_gone = true;
+            Ok(())
+        }
+        Err(refusal) => {
+            let id = forward.call.as_ref().and_then(|call| call.id.as_deref());
+            refuse(session, context, with_id(McpRefusal::from(refusal), id)).await
+        }
+    }
+}
+
+fn with_id(refusal: McpRefusal, id: Option<&[u8]>) -> McpRefusal {
+    match id {
+        Some(id) => refusal.with_id(id),
+        None => refusal,
+    }
+}
+
+fn protocol_version(request: &RequestHeader) -> Option<&str> {
+    request
+        .headers
+        .get(session::PROTOCOL_VERSION)?
+        .to_str()
+        .ok()
+        .map(str::trim)
+}
+
+fn header<'a>(request: &'a RequestHeader, name: &str) -> Header<'a> {
+    Header::of(
+        request
+            .headers
+            .get_all(name)
+            .iter()
+            .map(http::HeaderValue::as_bytes),
+    )
+}
+
+/// Reads a message, decides it and readies it. `None` when it has been answered.
+async fn prepare_post(
+    waypoint: &Waypoint,
+    session: &mut ServerSession,
+    context: &mut Context,
+    route: &McpRoute,
+    scope: Scope,
+    resolved: &Resolved,
+) -> Result<Option<Forward>, Refusal> {
+    let request = session.req_header();
+    waypoint_mcp::check_media(
+        header(request, "content-type"),
+        header(request, "content-encoding"),
+    )?;
+    let limits = &resolved.state.snapshot.parameters.limits;
+    let mut body = body::read(session, limits.mcp_body_bytes, limits.body_timeout).await?;
+    let request = session.req_header();
+    let head = waypoint_mcp::Head {
+        protocol_version: header(request, session::PROTOCOL_VERSION),
+        method: header(request, session::METHOD),
+        name: header(request, session::NAME),
+        session: header(request, session::SESSION_ID),
+    };
+    let call = match waypoint_mcp::read(&body, &head) {
+        Ok(call) => call,
+        Err(refusal) => return refuse(session, context, refusal).await.map(|()| None),
+    };
+    note(context, &call);
+    let denial = match route.denial {
+        waypoint_config::Denial::Hide => Denial::Hide,
+        waypoint_config::Denial::Explicit => Denial::Explicit,
+    };
+    // A session belongs to the principal that opened it. `initialize` opens a new one, and modern
+    // requests have none: what they send is not looked at and not passed on.
+    let upstream_session = match head.session {
+        _ if call.era == Era::Modern || call.is_initialize() => None,
+        Header::Absent => None,
+        Header::One(sealed) => match waypoint.sealer.open(sealed, &scope.principal, &scope.label) {
+            Ok(id) => Some(id),
+            Err(refusal) => {
+                let refusal = with_id(McpRefusal::from(refusal), call.id.as_deref());
+                return refuse(session, context, refusal).await.map(|()| None);
+            }
+        },
+        Header::Many => {
+            return Err(Refusal::new(Code::BadRequest).with_message("several session ids"));
+        }
+    };
+    let mut items = call.ask.items().to_vec();
+    match &call.ask {
+        Ask::Session | Ask::Item(_) | Ask::Items(_) => {}
+        Ask::Task { id } => {
+            // A task answers to whoever may do what made it, and only to its maker.
+            let Some(made) = waypoint.tasks.of(&scope.label, id, &scope.principal) else {
+                return deny(session, context, &call, denial, None)
+                    .await
+                    .map(|()| None);
+            };
+            items.push(Item {
+                method: made.method,
+                name: made.name.clone(),
+            });
+            context.record.action.tool = Some(made.name.clone());
+        }
+        Ask::Listen { .. } => {
+            let hears = |uri: &str| {
+                scope.decide(resolved, "resources/read", uri).is_allowed()
+                    && scope
+                        .decide(resolved, "subscriptions/listen", uri)
+                        .is_allowed()
+            };
+            match cut_listen(&body, hears, |task| {
+                scope.owns(resolved, &waypoint.tasks, task)
+            }) {
+                Ok(std::borrow::Cow::Borrowed(_)) => {}
+                Ok(std::borrow::Cow::Owned(cut)) => body = Bytes::from(cut),
+                Err(refusal) => return refuse(session, context, refusal).await.map(|()| None),
+            }
+        }
+        Ask::Discard => return accepted(session, context).await.map(|()| None),
+    }
+    for item in &items {
+        let decision = scope.decide(resolved, item.method, &item.name);
+        context.record.decided(&decision);
+        if let Err(refusal) = decision.permit() {
+            return deny(session, context, &call, denial, refusal.by)
+                .await
+                .map(|()| None);
+        }
+    }
+    Ok(Some(Forward {
+        scope,
+        call: Some(call),
+        items,
+        is_resumption: false,
+        method: "POST",
+        body,
+        session: upstream_session,
+    }))
+}
+
+/// Readies a GET or DELETE of the legacy era: both are nothing without their session.
+fn prepare_bare(
+    waypoint: &Waypoint,
+    session: &ServerSession,
+    context: &mut Context,
+    head: &Head,
+    scope: Scope,
+) -> Result<Option<Forward>, Refusal> {
+    let request = session.req_header();
+    let is_get = &*head.method == "GET";
+    context.record.action.method = Some(if is_get { "GET" } else { "DELETE" }.into());
+    context.record.action.method_label = Some(if is_get { "GET" } else { "DELETE" });
+    let id = match header(request, session::SESSION_ID) {
+        Header::One(sealed) => Some(waypoint.sealer.open(
+            sealed,
+            &scope.principal,
+            &scope.label,
+        )?),
+        // A server without sessions may still offer a stream.
+        Header::Absent if is_get => None,
+        Header::Absent | Header::Many => {
+            return Err(Refusal::new(Code::BadRequest).with_message("one session id is needed"));
+        }
+    };
+    Ok(Some(Forward {
+        scope,
+        call: None,
+        items: Vec::new(),
+        is_resumption: request.headers.contains_key(session::LAST_EVENT_ID),
+        method: if is_get { "GET" } else { "DELETE" },
+        body: Bytes::new(),
+        session: id,
+    }))
+}
+
+fn note(context: &mut Context, call: &Call) {
+    let action = &mut context.record.action;
+    action.method = Some(match call.kind {
+        CallKind::Response => "response".into(),
+        _ => call.method.clone(),
+    });
+    action.method_label = Some(method_label(&call.method));
+    action.tool = call.name().map(Into::into);
+}
+
+/// A method as a metric label; `read` has refused those that no revision knows.
+fn method_label(method: &str) -> &'static str {
+    const KNOWN: [&str; 24] = [
+        "initialize",
+        "ping",
+        "server/discover",
+        "tools/call",
+        "tools/list",
+        "prompts/get",
+        "prompts/list",
+        "resources/read",
+        "resources/list",
+        "resources/templates/list",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "completion/complete",
+        "subscriptions/listen",
+        "logging/setLevel",
+        "tasks/get",
+        "tasks/result",
+        "tasks/list",
+        "tasks/cancel",
+        "tasks/update",
+        "notifications/initialized",
+        "notifications/cancelled",
+        "notifications/progress",
+        "notifications/roots/list_changed",
+    ];
+    KNOWN
+        .into_iter()
+        .find(|known| *known == method)
+        .unwrap_or("other")
+}
+
+/// Sends the message on. `None` when the caller has gone.
+async fn send(
+    waypoint: &Waypoint,
+    session: &mut ServerSession,
+    context: &mut Context,
+    route: &McpRoute,
+    resolved: &Resolved,
+    forward: &Forward,
+) -> Result<Option<Answer>, Refusal> {
+    let (server, upstream) = resolved
+        .state
+        .server(route.server)
+        .ok_or(Refusal::new(Code::Internal))?;
+    let secret = waypoint.credentials.secret(&route.credential)?;
+    let head = upstream_head(session.req_header(), server, forward, secret)?;
+    let now = Instant::now();
+    let patience = Patience {
+        connect: route.timeouts.connect,
+        until: now + route.timeouts.request,
+    };
+    context.record.attempts = 1;
+    context.record.upstream_started = Some(std::time::Instant::now());
+    let outgoing = Outgoing {
+        head: &head,
+        body: &forward.body,
+    };
+    let sent = tokio::select! {
+        biased;
+        sent = exchange::send(&waypoint.connector, upstream, outgoing, patience) => sent,
+        () = gone(session) => return Ok(None),
+    };
+    let result = if sent.is_ok() { "ok" } else { "failed" };
+    waypoint.recorder.metrics.attempt(&route.section, result);
+    sent.map(Some).map_err(|error| error.refusal())
+}
+
+fn upstream_head(
+    request: &RequestHeader,
+    server: &Server,
+    forward: &Forward,
+    secret: Option<String>,
+) -> Result<RequestHeader, Refusal> {
+    let internal = |_| Refusal::new(Code::Internal);
+    let target = format!("{}{}", server.endpoint.prefix, server.path);
+    let mut out = RequestHeader::build_no_case(forward.method, target.as_bytes(), Some(16))
+        .map_err(internal)?;
+    headers::copy_request(request, &mut out, false, true).map_err(internal)?;
+    out.remove_header(session::SESSION_ID);
+    out.remove_header("origin");
+    if forward.method == "POST" {
+        // A charset parameter would be an instruction to read the checked bytes differently.
+        out.insert_header("content-type", "application/json")
+            .map_err(internal)?;
+    }
+    if let Some(id) = &forward.session {
+        out.insert_header(session::SESSION_ID, id.as_str())
+            .map_err(internal)?;
+    }
+    llm::exchange_headers(&mut out, &server.endpoint, &forward.body).map_err(internal)?;
+    if let Some(secret) = secret {
+        out.insert_header("authorization", format!("Bearer {secret}"))
+            .map_err(|_| Refusal::new(Code::CredentialUnavailable))?;
+    }
+    Ok(out)
+}
+
+async fn deny(
+    session: &mut ServerSession,
+    context: &mut Context,
+    call: &Call,
+    denial: Denial,
+    by: Option<By>,
+) -> Result<(), Refusal> {
+    context.record.allowed = Some(false);
+    if by.is_some() {
+        context.record.by = by;
+    } else {
+        context.record.by = Some(By::Transport("unknown task"));
+    }
+    if call.kind != CallKind::Request {
+        // A notification has no answer that could say no.
+        context.record.code = Some(Code::ToolDenied);
+        return accepted(session, context).await;
+    }
+    refuse(session, context, McpRefusal::denied(call, denial)).await
+}
+
+/// Writes a JSON-RPC refusal.
+pub(super) async fn refuse(
+    session: &mut ServerSession,
+    context: &mut Context,
+    refusal: McpRefusal,
+) -> Result<(), Refusal> {
+    context.record.code = Some(refusal.code);
+    context.record.status = refusal.status;
+    let internal = |_| Refusal::new(Code::Internal);
+    let mut head = respond::head(refusal.status, &context.record.id).map_err(internal)?;
+    head.insert_header("content-type", "application/json")
+        .map_err(internal)?;
+    if respond::whole(session, head, Bytes::from(refusal.body()))
+        .await
+        .is_err()
+    {
+        context.record.downstream_gone = true;
+    }
+    Ok(())
+}
+
+/// Answers 202 without a body.
+async fn accepted(session: &mut ServerSession, context: &mut Context) -> Result<(), Refusal> {
+    context.record.status = 202;
+    let head = respond::head(202, &context.record.id).map_err(|_| Refusal::new(Code::Internal))?;
+    if respond::whole(session, head, Bytes::new()).await.is_err() {
+        context.record.downstream_gone = true;
+    }
+    Ok(())
+}
+
+async fn method_not_allowed(
+    session: &mut ServerSession,
+    context: &mut Context,
+    allow: &'static str,
+) -> Result<(), Refusal> {
+    let refusal = McpRefusal::from(Refusal::new(Code::MethodNotAllowed));
+    context.record.code = Some(refusal.code);
+    context.record.status = refusal.status;
+    let internal = |_| Refusal::new(Code::Internal);
+    let mut head = respond::head(refusal.status, &context.record.id).map_err(internal)?;
+    head.insert_header("content-type", "application/json")
+        .map_err(internal)?;
+    head.insert_header("allow", allow).map_err(internal)?;
+    if respond::whole(session, head, Bytes::from(refusal.body()))
+        .await
+        .is_err()
+    {
+        context.record.downstream_gone = true;
+    }
+    Ok(())
+}

@@ -1,0 +1,335 @@
+//! MCP answers: passed on as they are, with lists filtered, in JSON and in event streams.
+
+use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
+use waypoint_config::McpRoute;
+use waypoint_mcp::{
+    Call, Era, Expected, FilterError, Filtered, McpRefusal, StreamFilter, UnknownIds,
+    filter_result, refusal_message, session, task_created,
+};
+use waypoint_policy::{Code, Refusal};
+use waypoint_wire::sse;
+
+use super::llm_answer;
+use super::mcp::{Forward, Resolved, Scope, refuse};
+use super::stream::{Next, Waiter};
+use crate::coding::Decoder;
+use crate::exchange::{Answer, ExchangeError};
+use crate::mcp_tasks::Made;
+use crate::proxy::{Context, WRITE_TIMEOUT, Waypoint, gone};
+use crate::{headers, respond};
+
+/// Gives an upstream's answer to the caller.
+///
+/// # Errors
+/// A refusal only before anything has been written.
+pub(super) async fn deliver(
+    waypoint: &Waypoint,
+    session: &mut ServerSession,
+    context: &mut Context,
+    route: &McpRoute,
+    forward: Forward,
+    resolved: Resolved,
+    answer: Answer,
+) -> Result<(), Refusal> {
+    let id = forward.call.as_ref().and_then(|call| call.id.clone());
+    let is_stream = answer.header("content-type").is_some_and(|media| {
+        media
+            .trim_start()
+            .to_ascii_lowercase()
+            .starts_with("text/event-stream")
+    });
+    let delivered = match is_stream {
+        true => stream(waypoint, session, context, route, forward, resolved, answer).await,
+        false => {
+            Box::pin(plain(
+                waypoint, session, context, route, &forward, &resolved, answer,
+            ))
+            .await
+        }
+    };
+    let Err(refusal) = delivered else {
+        return Ok(());
+    };
+    let refusal = McpRefusal::from(refusal);
+    let refusal = match id {
+        Some(id) => refusal.with_id(&id),
+        None => refusal,
+    };
+    refuse(session, context, refusal).await
+}
+
+/// The head of the caller's answer; a session id in it is sealed for this caller.
+fn downstream_head(
+    waypoint: &Waypoint,
+    context: &Context,
+    scope: &Scope,
+    answer: &Answer,
+) -> Result<Box<ResponseHeader>, Refusal> {
+    let internal = |_| Refusal::new(Code::Internal);
+    let mut head = respond::head(answer.status(), &context.record.id).map_err(internal)?;
+    headers::copy_response(answer.head(), &mut head, false).map_err(internal)?;
+    head.remove_header("www-authenticate");
+    let mut ids = answer.head().headers.get_all(session::SESSION_ID).iter();
+    match (ids.next(), ids.next()) {
+        (None, _) => {}
+        (Some(id), None) => {
+            let sealed = waypoint
+                .sealer
+                .seal(id.as_bytes(), &scope.principal, &scope.label)?;
+            head.insert_header(session::SESSION_ID, sealed)
+                .map_err(internal)?;
+        }
+        (Some(_), Some(_)) => return Err(Refusal::new(Code::UpstreamBadAnswer)),
+    }
+    Ok(head)
+}
+
+async fn plain(
+    waypoint: &Waypoint,
+    session: &mut ServerSession,
+    context: &mut Context,
+    route: &McpRoute,
+    forward: &Forward,
+    resolved: &Resolved,
+    mut answer: Answer,
+) -> Result<(), Refusal> {
+    let status = answer.status();
+    if status == 401 {
+        // The server does not accept us. A caller that saw this would begin to log in.
+        return Err(Refusal::new(Code::UpstreamAuth));
+    }
+    let limit = context.state.snapshot.parameters.limits.answer_bytes;
+    let read = tokio::time::timeout(
+        route.timeouts.request,
+        llm_answer::decoded(&mut answer, limit),
+    );
+    let body = tokio::select! {
+        biased;
+        read = read => read.map_err(|_| ExchangeError::Timeout.refusal())?
+            .map_err(ExchangeError::refusal)?,
+        () = gone(session) => {
+            context.record.downstream_gone = true;
+            return Ok(());
+        }
+    };
+    let body = match (&forward.call, status) {
+        (Some(call), 200..=299) if !body.is_empty() => {
+            checked(waypoint, &forward.scope, resolved, call, body)?
+        }
+        _ => body,
+    };
+    let head = downstream_head(waypoint, context, &forward.scope, &answer)?;
+    drop(answer);
+    context.record.status = status;
+    if respond::whole(session, head, body).await.is_err() {
+        context.record.downstream_gone = true;
+    }
+    Ok(())
+}
+
+/// A JSON answer with its list filtered, and with a task it made bound to its maker.
+fn checked(
+    waypoint: &Waypoint,
+    scope: &Scope,
+    resolved: &Resolved,
+    call: &Call,
+    body: Bytes,
+) -> Result<Bytes, Refusal> {
+    let bad = |_: FilterError| Refusal::new(Code::UpstreamBadAnswer);
+    if let (Some(list), Some(id)) = (call.list, &call.id) {
+        let shows = |name: &str| scope.shows(resolved, &waypoint.tasks, list, name);
+        return match filter_result(list, call.era, &body, id, shows).map_err(bad)? {
+            Filtered::Unchanged => Ok(body),
+            Filtered::Changed(changed) => Ok(Bytes::from(changed)),
+        };
+    }
+    if !waypoint_llm::answer_is_whole(&body) {
+        return Err(Refusal::new(Code::UpstreamBadAnswer));
+    }
+    if may_make_task(call)
+        && let Some(task) = task_created(&body)
+    {
+        bind(waypoint, scope, call, &task);
+    }
+    Ok(body)
+}
+
+/// In the modern era the server decides whether a call becomes a task.
+fn may_make_task(call: &Call) -> bool {
+    call.wants_task || (call.era == Era::Modern && !call.ask.items().is_empty())
+}
+
+fn bind(waypoint: &Waypoint, scope: &Scope, call: &Call, task: &str) {
+    if let Some(item) = call.ask.items().first() {
+        let made = Made {
+            principal: scope.principal.clone(),
+            method: item.method,
+            name: item.name.clone(),
+        };
+        waypoint.tasks.bind(&scope.label, task, made);
+    }
+}
+
+/// How a stream ended.
+enum End {
+    Whole,
+    Gone,
+    Cut(Refusal),
+}
+
+async fn stream(
+    waypoint: &Waypoint,
+    session: &mut ServerSession,
+    context: &mut Context,
+    route: &McpRoute,
+    forward: Forward,
+    mut resolved: Resolved,
+    mut answer: Answer,
+) -> Result<(), Refusal> {
+    let Forward {
+        scope,
+        call,
+        items,
+        is_resumption,
+        ..
+    } = forward;
+    let limit = context.state.snapshot.parameters.limits.sse_event_bytes;
+    let mut decoder =
+        Decoder::of(answer.header("content-encoding")).map_err(ExchangeError::refusal)?;
+    let internal = |_| Refusal::new(Code::Internal);
+    let mut head = downstream_head(waypoint, context, &scope, &answer)?;
+    head.insert_header("x-accel-buffering", "no")
+        .map_err(internal)?;
+    head.insert_header("transfer-encoding", "chunked")
+        .map_err(internal)?;
+    context.record.status = answer.status();
+    context.record.streamed = true;
+    let mut filter = filter(call.as_ref(), is_resumption, limit);
+    session.set_write_timeout(Some(WRITE_TIMEOUT));
+    let mut waiter = Waiter::new(waypoint, route.timeouts.stream_idle);
+    if session.write_response_header(head).await.is_err() {
+        context.record.downstream_gone = true;
+        return Ok(());
+    }
+    let _running = waypoint.recorder.metrics.stream("mcp");
+    let mut out: Vec<Bytes> = Vec::new();
+    let end = loop {
+        let mut changed = waiter.take_generation();
+        let next = waiter.next(session, &mut answer).await;
+        let mut keep = |kind, name: &str| scope.shows(&resolved, &waypoint.tasks, kind, name);
+        let pushed = match next {
+            Next::Chunk(chunk) => decoder
+                .push(chunk, limit)
+                .map_err(ExchangeError::refusal)
+                .and_then(|bytes| {
+                    filter
+                        .push(bytes, &mut keep, &mut out)
+                        .map_err(|_| unreadable())
+                }),
+            Next::End => {
+                let rest = decoder.finish().map_err(ExchangeError::refusal);
+                let rest = rest.and_then(|bytes| {
+                    filter
+                        .push(bytes, &mut keep, &mut out)
+                        .map_err(|_| unreadable())?;
+                    filter.finish(&mut keep, &mut out).map_err(|_| unreadable())
+                });
+                if !write(session, &mut out).await {
+                    break End::Gone;
+                }
+                break match rest {
+                    Ok(()) => End::Whole,
+                    Err(refusal) => End::Cut(refusal),
+                };
+            }
+            Next::Failed(error) => Err(error.refusal()),
+            Next::Gone => break End::Gone,
+            Next::ShuttingDown => break End::Cut(Refusal::new(Code::ShuttingDown)),
+            Next::Generation => {
+                changed = true;
+                Ok(())
+            }
+        };
+        if let (Some(call), Some(task)) = (&call, filter.take_task()) {
+            bind(waypoint, &scope, call, &task);
+        }
+        if !write(session, &mut out).await {
+            break End::Gone;
+        }
+        if let Err(refusal) = pushed {
+            break End::Cut(refusal);
+        }
+        if changed {
+            match scope.resolve(waypoint.state.load_full()) {
+                Some(now) if scope.permits(&now, &items) => resolved = now,
+                _ => break End::Cut(Refusal::new(Code::PolicyRevoked)),
+            }
+        }
+    };
+    drop(answer);
+    let how = match end {
+        End::Whole => {
+            let _ = session.finish_body().await;
+            "whole"
+        }
+        End::Gone => {
+            context.record.downstream_gone = true;
+            "downstream_gone"
+        }
+        End::Cut(refusal) => {
+            context.record.refused(&refusal);
+            let code = refusal.code.as_str();
+            let frame = last_words(call.as_ref(), filter.answered() > 0, refusal);
+            if session.write_response_body(frame, true).await.is_err() {
+                context.record.downstream_gone = true;
+            }
+            let _ = session.finish_body().await;
+            code
+        }
+    };
+    waypoint.recorder.metrics.stream_ended("mcp", how);
+    Ok(())
+}
+
+fn filter(call: Option<&Call>, is_resumption: bool, limit: usize) -> StreamFilter {
+    let era = call.map_or(Era::Legacy, |call| call.era);
+    let expected = call.and_then(|call| Expected::new(call.id.as_deref()?, call.list));
+    // A stream of its own carries no answers, except those a resumed one repeats.
+    let unknown = match call {
+        None if is_resumption => UnknownIds::ByShape,
+        _ => UnknownIds::Refuse,
+    };
+    StreamFilter::new(era, expected.into_iter().collect(), unknown, limit)
+}
+
+fn unreadable() -> Refusal {
+    Refusal::new(Code::UpstreamBadAnswer)
+}
+
+/// What ends a stream before its answer: an error for the request it belongs to, or, where there
+/// is none that waits, an event of a type that clients pass over.
+fn last_words(call: Option<&Call>, answered: bool, refusal: Refusal) -> Bytes {
+    let id = call
+        .filter(|_| !answered)
+        .and_then(|call| call.id.as_deref());
+    let message = refusal_message(id, &McpRefusal::from(refusal));
+    let mut frame = Vec::new();
+    sse::write_event(
+        &mut frame,
+        if id.is_some() { None } else { Some("error") },
+        &message,
+    );
+    Bytes::from(frame)
+}
+
+/// Writes whole events; false when the caller has gone.
+async fn write(session: &mut ServerSession, out: &mut Vec<Bytes>) -> bool {
+    for bytes in out.drain(..) {
+        if session.write_response_body(bytes, false).await.is_err() {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,9 @@
+//! What is done with a request once it is routed.
+
+pub(crate) mod llm;
+mod llm_answer;
+mod llm_stream;
+pub(crate) mod mcp;
+mod mcp_answer;
+pub(crate) mod plain;
+mod stream;

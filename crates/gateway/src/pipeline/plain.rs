@@ -1,0 +1,302 @@
+//! Plain routes: decided, rewritten, and forwarded by Pingora itself.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora_core::protocols::ALPN;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use waypoint_config::{
+    Filter, HeaderChanges, PathMatch, PathRewrite, PlainBackend, PlainRoute, Redirect,
+};
+use waypoint_policy::{Action, Code, Query, Refusal};
+
+use crate::edge::Head;
+use crate::proxy::{Context, Waypoint};
+use crate::respond::{self, Voice};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// Streams per HTTP/2 connection to a backend.
+const HTTP2_STREAMS: usize = 100;
+
+/// A request that Pingora forwards.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    backend: PlainBackend,
+    filters: Arc<[Filter]>,
+    /// What is sent in the request line.
+    target: String,
+    timeout: Option<Duration>,
+    addresses: Vec<SocketAddr>,
+    tried: usize,
+}
+
+/// Decides a plain request and readies it. `Ok(true)` when it has been answered (a redirect),
+/// `Ok(false)` when it is to be forwarded.
+///
+/// # Errors
+/// A refusal, when policy denies it or there is nowhere to send it.
+pub(crate) async fn serve(
+    waypoint: &Waypoint,
+    session: &mut ServerSession,
+    context: &mut Context,
+    route: &PlainRoute,
+    head: &Head,
+) -> std::result::Result<bool, Refusal> {
+    context.voice = Voice::Text;
+    context.record.action.kind = "http";
+    context.record.route = Some(format!("HTTPRoute/{}", route.name).into());
+    let state = Arc::clone(&context.state);
+    let backend = choose(&route.backends, rand::random());
+    let port = backend.map_or_else(
+        || {
+            context
+                .connection
+                .as_ref()
+                .map_or(0, |connection| connection.local.port())
+        },
+        |backend| backend.endpoint.port,
+    );
+    let decision = state.snapshot.policy.decide(&Query {
+        principal: &context.record.principal,
+        targets: &route.targets,
+        action: Action::Http {
+            method: &head.method,
+            host: head.host(),
+            path: &head.path,
+            port,
+            external: backend.is_some_and(|backend| backend.external),
+        },
+    });
+    context.record.decided(&decision);
+    let _permit = decision.permit()?;
+    let redirect = route.filters.iter().find_map(|filter| match filter {
+        Filter::Redirect(redirect) => Some(redirect),
+        _ => None,
+    });
+    if let Some(redirect) = redirect {
+        let listener_is_tls = state
+            .snapshot
+            .listeners
+            .iter()
+            .any(|listener| listener.name == context.record.listener && listener.tls.is_some());
+        return answer_redirect(session, context, route, redirect, head, listener_is_tls).await;
+    }
+    let Some(backend) = backend else {
+        // Gateway API: a rule whose backends all have weight 0 answers 500.
+        return Err(Refusal::new(Code::Internal));
+    };
+    if backend
+        .endpoint
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.roots_pem.is_some())
+    {
+        return Err(Refusal::new(Code::UpstreamConnect));
+    }
+    let private = &state.snapshot.parameters.allow_private;
+    let addresses = waypoint
+        .connector
+        .addresses(&backend.endpoint, private)
+        .await
+        .map_err(|error| error.refusal())?;
+    context.record.upstream_started = Some(std::time::Instant::now());
+    context.record.attempts = 1;
+    let tried = rand::random_range(0..addresses.len());
+    context.plain = Some(Box::new(Forward {
+        target: forwarded_target(route, backend, head),
+        backend: backend.clone(),
+        filters: Arc::clone(&route.filters),
+        timeout: route.request_timeout,
+        addresses,
+        tried,
+    }));
+    Ok(false)
+}
+
+/// A backend by weight.
+fn choose(backends: &[PlainBackend], random: u32) -> Option<&PlainBackend> {
+    let total: u64 = backends
+        .iter()
+        .map(|backend| u64::from(backend.weight))
+        .sum();
+    let mut point = u64::from(random) % total.max(1);
+    backends.iter().find(|backend| {
+        let weight = u64::from(backend.weight);
+        let hit = point < weight;
+        point = point.saturating_sub(weight);
+        hit
+    })
+}
+
+/// The path and query to send.
+fn forwarded_target(route: &PlainRoute, backend: &PlainBackend, head: &Head) -> String {
+    let rewrite = route.filters.iter().find_map(|filter| match filter {
+        Filter::Rewrite(rewrite) => rewrite.path.as_ref(),
+        _ => None,
+    });
+    let path = rewritten(rewrite, route, &head.path);
+    let mut target = format!("{}{path}", backend.endpoint.prefix);
+    if !head.query.is_empty() {
+        target.push('?');
+        target.push_str(&head.query);
+    }
+    target
+}
+
+fn rewritten(rewrite: Option<&PathRewrite>, route: &PlainRoute, path: &str) -> String {
+    match rewrite {
+        None => path.to_owned(),
+        Some(PathRewrite::Full(full)) => full.clone(),
+        Some(PathRewrite::Prefix(prefix)) => {
+            let matched = match &route.matched.path {
+                PathMatch::Prefix(matched) | PathMatch::Exact(matched) => {
+                    matched.trim_end_matches('/')
+                }
+            };
+            let rest = path.strip_prefix(matched).unwrap_or(path);
+            let joined = format!("{}{rest}", prefix.trim_end_matches('/'));
+            if joined.is_empty() {
+                "/".to_owned()
+            } else {
+                joined
+            }
+        }
+    }
+}
+
+async fn answer_redirect(
+    session: &mut ServerSession,
+    context: &mut Context,
+    route: &PlainRoute,
+    redirect: &Redirect,
+    head: &Head,
+    is_tls: bool,
+) -> std::result::Result<bool, Refusal> {
+    let scheme = redirect
+        .scheme
+        .as_deref()
+        .unwrap_or(if is_tls { "https" } else { "http" });
+    let host = redirect.hostname.as_deref().unwrap_or(head.host());
+    let default_port = if scheme == "https" { 443 } else { 80 };
+    let own_port = context
+        .connection
+        .as_ref()
+        .map(|connection| connection.local.port());
+    // Gateway API: with a scheme given the port is that scheme's, else the listener's.
+    let port = redirect.port.or(if redirect.scheme.is_some() {
+        None
+    } else {
+        own_port
+    });
+    let port = port
+        .filter(|port| *port != default_port)
+        .map(|port| format!(":{port}"));
+    let path = rewritten(redirect.path.as_ref(), route, &head.path);
+    let query = if head.query.is_empty() {
+        String::new()
+    } else {
+        format!("?{}", head.query)
+    };
+    let location = format!("{scheme}://{host}{}{path}{query}", port.unwrap_or_default());
+    let internal = |_| Refusal::new(Code::Internal);
+    let mut answer = respond::head(redirect.status, &context.record.id).map_err(internal)?;
+    answer
+        .insert_header("location", location)
+        .map_err(|_| Refusal::new(Code::BadRequest))?;
+    context.record.status = redirect.status;
+    if respond::whole(session, answer, Bytes::new()).await.is_err() {
+        context.record.downstream_gone = true;
+    }
+    Ok(true)
+}
+
+/// The peer to connect to.
+pub(crate) async fn peer(_waypoint: &Waypoint, context: &mut Context) -> Result<Box<HttpPeer>> {
+    let forward = context
+        .plain
+        .as_ref()
+        .ok_or_else(|| Error::new(ErrorType::InternalError))?;
+    let endpoint = &forward.backend.endpoint;
+    let address = forward.addresses[forward.tried % forward.addresses.len()];
+    let name = endpoint.tls.as_ref().map(|tls| tls.hostname.clone());
+    let mut peer = HttpPeer::new(address, name.is_some(), name.unwrap_or_default());
+    peer.options.total_connection_timeout = Some(CONNECT_TIMEOUT);
+    peer.options.read_timeout = forward.timeout;
+    peer.options.write_timeout = Some(crate::proxy::WRITE_TIMEOUT);
+    peer.options.idle_timeout = Some(IDLE_TIMEOUT);
+    if endpoint.http2 {
+        peer.options.alpn = ALPN::H2;
+        peer.options.max_h2_streams = HTTP2_STREAMS;
+    }
+    Ok(Box::new(peer))
+}
+
+/// Whether another address is worth a try after one refused the connection.
+pub(crate) fn try_next(context: &mut Context) -> bool {
+    let Some(forward) = &mut context.plain else {
+        return false;
+    };
+    forward.tried += 1;
+    context.record.attempts += 1;
+    usize::try_from(context.record.attempts).is_ok_and(|tried| tried <= forward.addresses.len())
+}
+
+/// Applies the route's changes to the request that goes upstream.
+pub(crate) fn rewrite_request(request: &mut RequestHeader, context: &Context) -> Result<()> {
+    let Some(forward) = &context.plain else {
+        return Ok(());
+    };
+    request.set_raw_path(forward.target.as_bytes())?;
+    request.insert_header("x-request-id", context.record.id.as_str())?;
+    for filter in forward.filters.iter() {
+        match filter {
+            Filter::RequestHeaders(changes) => {
+                let HeaderChanges { set, add, remove } = changes;
+                for name in remove {
+                    request.remove_header(name.as_str());
+                }
+                for (name, value) in set {
+                    request.insert_header(name.clone(), value)?;
+                }
+                for (name, value) in add {
+                    request.append_header(name.clone(), value)?;
+                }
+            }
+            Filter::Rewrite(rewrite) => {
+                if let Some(host) = &rewrite.hostname {
+                    request.insert_header("host", host)?;
+                }
+            }
+            Filter::ResponseHeaders(_) | Filter::Redirect(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Applies the route's changes to the answer.
+pub(crate) fn rewrite_response(response: &mut ResponseHeader, context: &Context) -> Result<()> {
+    let Some(forward) = &context.plain else {
+        return Ok(());
+    };
+    response.insert_header("x-request-id", context.record.id.as_str())?;
+    for filter in forward.filters.iter() {
+        if let Filter::ResponseHeaders(HeaderChanges { set, add, remove }) = filter {
+            for name in remove {
+                response.remove_header(name.as_str());
+            }
+            for (name, value) in set {
+                response.insert_header(name.clone(), value)?;
+            }
+            for (name, value) in add {
+                response.append_header(name.clone(), value)?;
+            }
+        }
+    }
+    Ok(())
+}

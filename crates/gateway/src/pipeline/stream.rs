@@ -1,0 +1,97 @@
+//! What every long answer waits for besides its own bytes.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+
+use crate::exchange::{Answer, ExchangeError};
+use crate::proxy::{Waypoint, gone};
+use crate::serve::Phase;
+
+/// What happened next on a stream.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Bytes from the upstream.
+    Chunk(Bytes),
+    /// The upstream ended its body.
+    End,
+    /// The upstream failed.
+    Failed(ExchangeError),
+    /// The caller has gone.
+    Gone,
+    /// A new configuration is in force.
+    Generation,
+    /// The gateway ends its streams.
+    ShuttingDown,
+}
+
+/// Waits on one upstream answer, the caller, the configuration, shutdown and silence at once.
+pub(super) struct Waiter {
+    generation: watch::Receiver<u64>,
+    phase: watch::Receiver<Phase>,
+    idle: Duration,
+    silent_since: Instant,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Waiter {
+    pub(super) fn new(waypoint: &Waypoint, idle: Duration) -> Self {
+        let now = Instant::now();
+        let mut generation = waypoint.generation.clone();
+        generation.mark_unchanged();
+        Self {
+            generation,
+            phase: waypoint.phase.clone(),
+            idle,
+            silent_since: now,
+            alarm: Box::pin(tokio::time::sleep_until(now + idle)),
+        }
+    }
+
+    /// Whether the configuration changed since this was last asked.
+    pub(super) fn take_generation(&mut self) -> bool {
+        let changed = self.generation.has_changed().unwrap_or(false);
+        self.generation.mark_unchanged();
+        changed
+    }
+
+    /// The next thing that happens.
+    pub(super) async fn next(&mut self, session: &mut ServerSession, answer: &mut Answer) -> Next {
+        loop {
+            tokio::select! {
+                biased;
+                chunk = answer.chunk() => {
+                    // The timer is moved only when it rings, not with every chunk.
+                    self.silent_since = Instant::now();
+                    return match chunk {
+                        Ok(Some(bytes)) => Next::Chunk(bytes),
+                        Ok(None) => Next::End,
+                        Err(error) => Next::Failed(error),
+                    };
+                }
+                () = gone(session) => return Next::Gone,
+                changed = self.generation.changed() => {
+                    if changed.is_ok() {
+                        return Next::Generation;
+                    }
+                    // The sender is gone only while the process ends.
+                    return Next::ShuttingDown;
+                }
+                _ = self.phase.wait_for(|phase| *phase == Phase::Ending) => {
+                    return Next::ShuttingDown;
+                }
+                () = self.alarm.as_mut() => {
+                    let until = self.silent_since + self.idle;
+                    if Instant::now() >= until {
+                        return Next::Failed(ExchangeError::Idle);
+                    }
+                    self.alarm.as_mut().reset(until);
+                }
+            }
+        }
+    }
+}

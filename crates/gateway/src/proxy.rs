@@ -1,0 +1,344 @@
+//! The waypoint as Pingora sees it: one filter that routes, and native forwarding for plain routes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use http::header;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use tokio::sync::watch;
+use waypoint_config::{Listener, Route, RouteQuery};
+use waypoint_mesh::{HttpVersion, IdentitySource};
+use waypoint_policy::{Code, Principal, Refusal};
+
+use crate::credential::Credentials;
+use crate::edge::{self, Head};
+use crate::exchange::Connector;
+use crate::headers;
+use crate::mcp_session::Sealer;
+use crate::mcp_tasks::Tasks;
+use crate::pipeline::{llm, mcp, plain};
+use crate::record::{Recorder, RequestRecord};
+use crate::respond::{self, Voice};
+use crate::serve::Phase;
+use crate::state::State;
+use crate::wire::HeadPhase;
+
+/// What is known about a downstream connection; travels in Pingora's `ProxyDigest`.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) principal: Principal,
+    pub(crate) identity_source: IdentitySource,
+    pub(crate) listener: Arc<str>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) version: HttpVersion,
+    pub(crate) head_phase: Arc<HeadPhase>,
+}
+
+/// The request path. One for the whole process.
+#[derive(Debug)]
+pub(crate) struct Waypoint {
+    pub(crate) state: ArcSwap<State>,
+    /// Ticks after `state` has changed; running streams then ask again.
+    pub(crate) generation: watch::Receiver<u64>,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) connector: Connector,
+    pub(crate) credentials: Credentials,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) sealer: Sealer,
+    pub(crate) tasks: Tasks,
+}
+
+/// One request on its way.
+pub(crate) struct Context {
+    pub(crate) state: Arc<State>,
+    pub(crate) record: RequestRecord,
+    pub(crate) connection: Option<Arc<Connection>>,
+    pub(crate) voice: Voice,
+    pub(crate) plain: Option<Box<plain::Forward>>,
+}
+
+impl Context {
+    fn listener(&self) -> Option<(usize, &Listener)> {
+        let name = &self.connection.as_ref()?.listener;
+        let mut listeners = self.state.snapshot.listeners.iter().enumerate();
+        listeners.find(|(_, listener)| listener.name == *name)
+    }
+}
+
+fn connection(session: &ServerSession) -> Option<Arc<Connection>> {
+    let data = session
+        .digest()?
+        .proxy_digest
+        .as_ref()?
+        .user_data
+        .as_ref()?;
+    data.downcast_ref::<Arc<Connection>>().cloned()
+}
+
+impl Waypoint {
+    /// Everything up to the route, then the pipeline of the route. `Ok(true)` when the request
+    /// has been answered, `Ok(false)` for native forwarding.
+    async fn serve(
+        &self,
+        session: &mut ServerSession,
+        context: &mut Context,
+    ) -> Result<bool, Refusal> {
+        let connection = connection(session).ok_or(Refusal::new(Code::Internal))?;
+        connection.head_phase.head_done();
+        context.record.listener = Arc::clone(&connection.listener);
+        context.record.principal = connection.principal.clone();
+        context.record.identity_source = connection.identity_source;
+        context.connection = Some(Arc::clone(&connection));
+        headers::strip_identity(session.req_header_mut());
+        context.record.trace_id = trace_id(session.req_header());
+
+        let state = Arc::clone(&context.state);
+        let limits = &state.snapshot.parameters.limits;
+        let head = Head::read(session, limits.header_bytes)?;
+        let (index, listener) = context
+            .listener()
+            .ok_or(Refusal::new(Code::RouteNotFound))?;
+        if connection.identity_source == IdentitySource::None
+            && let Some(developer) = &listener.developer
+        {
+            // The operator vouches for callers on this machine; pages in their browsers are not
+            // callers.
+            if !connection.peer.ip().is_loopback() || !connection.local.ip().is_loopback() {
+                return Err(Refusal::new(Code::IdentityInvalid));
+            }
+            edge::check_origin(session, &head, edge::is_loopback_host)?;
+            context.record.principal = Principal::Workload(developer.clone());
+            context.record.identity_source = IdentitySource::Developer;
+        }
+        let Some(route) = find_route(&state, index, &head, session.req_header()) else {
+            context.voice = voice_of_path(&head);
+            return Err(Refusal::new(Code::RouteNotFound));
+        };
+        match route {
+            Route::Llm(route) => {
+                // Boxed: the future of a pipeline is large, and most of a connection's life is
+                // spent in the few fields that streaming needs.
+                Box::pin(llm::serve(self, session, context, route, &head)).await?;
+                Ok(true)
+            }
+            Route::Mcp(route) => {
+                context.voice = Voice::Mcp;
+                Box::pin(mcp::serve(self, session, context, route, &head)).await?;
+                Ok(true)
+            }
+            Route::Plain(route) => plain::serve(self, session, context, route, &head).await,
+        }
+    }
+}
+
+fn find_route<'s>(
+    state: &'s State,
+    listener: usize,
+    head: &Head,
+    request: &RequestHeader,
+) -> Option<&'s Route> {
+    let header = |name: &str| {
+        request
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    state.snapshot.route(&RouteQuery {
+        listener,
+        host: &head.authority,
+        path: &head.path,
+        method: &head.method,
+        header: &header,
+    })
+}
+
+/// In whose words an unknown path is refused: by what the caller's SDK sends.
+fn voice_of_path(head: &Head) -> Voice {
+    use waypoint_llm::Dialect;
+    if head.path.ends_with("/messages") || head.path.contains("/v1/messages/") {
+        Voice::Llm(Dialect::Anthropic)
+    } else if head.path.contains("/v1/") {
+        Voice::Llm(Dialect::OpenAi)
+    } else {
+        Voice::Text
+    }
+}
+
+/// The trace id of a W3C `traceparent`, when it is well formed.
+fn trace_id(request: &RequestHeader) -> Option<Box<str>> {
+    let value = request.headers.get("traceparent")?.to_str().ok()?;
+    let mut parts = value.split('-');
+    let (version, id) = (parts.next()?, parts.next()?);
+    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (version.len() == 2 && hex(version) && id.len() == 32 && hex(id)).then(|| id.into())
+}
+
+/// The handle that Pingora holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Proxy(pub(crate) Arc<Waypoint>);
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        let state = self.0.state.load_full();
+        Context {
+            record: RequestRecord::new(&state.snapshot),
+            state,
+            connection: None,
+            voice: Voice::Text,
+            plain: None,
+        }
+    }
+
+    /// None: answers pass as they are.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        let session = session.as_downstream_mut();
+        match self.0.serve(session, context).await {
+            Ok(answered) => Ok(answered),
+            Err(refusal) => {
+                context.record.refused(&refusal);
+                let id = context.record.id;
+                match respond::refuse(session, context.voice, &refusal, &id).await {
+                    Ok(status) => context.record.status = status,
+                    Err(_) => context.record.downstream_gone = true,
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        context: &mut Context,
+    ) -> Result<Box<HttpPeer>> {
+        plain::peer(&self.0, context).await
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        plain::rewrite_request(request, context)
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        plain::rewrite_response(response, context)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        context: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        error.set_retry(plain::try_next(context));
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        context: &mut Context,
+    ) -> FailToProxy {
+        let session = session.as_downstream_mut();
+        let from_caller = *error.esource() == pingora_error::ErrorSource::Downstream;
+        if session.response_written().is_some() || from_caller {
+            context.record.downstream_gone = from_caller;
+            return FailToProxy {
+                error_code: 0,
+                can_reuse_downstream: false,
+            };
+        }
+        let code = match error.etype() {
+            ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
+                Code::UpstreamTimeout
+            }
+            ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute
+            | ErrorType::ConnectError
+            | ErrorType::TLSHandshakeFailure
+            | ErrorType::InvalidCert
+            | ErrorType::SocketError => Code::UpstreamConnect,
+            ErrorType::InvalidHTTPHeader => Code::UpstreamBadAnswer,
+            _ => Code::UpstreamReset,
+        };
+        let refusal = Refusal::new(code);
+        context.record.refused(&refusal);
+        let id = context.record.id;
+        match respond::refuse(session, Voice::Text, &refusal, &id).await {
+            Ok(status) => context.record.status = status,
+            Err(_) => context.record.downstream_gone = true,
+        }
+        FailToProxy {
+            error_code: code.status(),
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
+        let session = session.as_downstream_mut();
+        if let Some(head) = session.response_written() {
+            context.record.status = head.status.as_u16();
+        }
+        if let Some(error) = error
+            && *error.esource() == pingora_error::ErrorSource::Downstream
+        {
+            context.record.downstream_gone = true;
+        }
+        self.0.recorder.finish(&context.record).await;
+        if session.is_body_done()
+            && let Some(connection) = &context.connection
+        {
+            connection.head_phase.await_head();
+        }
+    }
+
+    /// Pingora's own lines would repeat what the audit says, and may hold foreign bytes.
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+        true
+    }
+
+    fn request_summary(&self, _session: &Session, context: &Context) -> String {
+        context.record.id.as_str().to_owned()
+    }
+}
+
+/// Whether the request has a body to wait for.
+pub(crate) fn has_body(request: &RequestHeader) -> bool {
+    request.headers.contains_key(header::TRANSFER_ENCODING)
+        || request
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length != "0")
+}
+
+/// Resolves when the caller has gone, or sends what it should not while it waits.
+pub(crate) async fn gone(session: &mut ServerSession) {
+    let _ = session.read_body_or_idle(true).await;
+}
+
+/// A stalled reader is given up after this.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);

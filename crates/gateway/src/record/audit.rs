@@ -1,0 +1,329 @@
+//! The audit log: one JSON object per line, written in batches by a task of its own.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
+use waypoint_config::Audit;
+use waypoint_llm::Source;
+use waypoint_policy::{By, Code, RuleName};
+
+use super::RequestRecord;
+
+/// Lines wait here at most so long, which lets one system call write many.
+const BATCH_INTERVAL: Duration = Duration::from_millis(20);
+/// With so many bytes waiting the writer is woken at once.
+const BATCH_BYTES: usize = 256 * 1024;
+/// With so many bytes waiting, requests wait for the writer: no event is dropped and memory
+/// stays bounded.
+const PENDING_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// The last events, kept for `/decisions`.
+const RECENT: usize = 256;
+/// Text from requests (models, tools) is cut to so many bytes.
+const TEXT_MAX_BYTES: usize = 256;
+
+#[derive(Debug, Default)]
+struct Pending {
+    lines: Vec<u8>,
+    recent: VecDeque<Box<[u8]>>,
+    to_writer: bool,
+}
+
+/// Takes audit events; [`AuditLog::run`] writes them.
+#[derive(Debug)]
+pub(crate) struct AuditLog {
+    pending: Mutex<Pending>,
+    filled: Notify,
+    drained: Notify,
+}
+
+/// Where lines go; opened files are kept between batches.
+#[derive(Debug, Default)]
+pub(crate) struct Sinks {
+    audit: Audit,
+    file: Option<(tokio::fs::File, u64)>,
+}
+
+impl AuditLog {
+    pub(crate) fn new() -> Self {
+        Self {
+            pending: Mutex::default(),
+            filled: Notify::new(),
+            drained: Notify::new(),
+        }
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an event; waits while too much is unwritten.
+    pub(super) async fn write(&self, record: &RequestRecord, took: Duration) {
+        loop {
+            let drained = self.drained.notified();
+            {
+                let mut pending = self.pending();
+                if pending.lines.len() < PENDING_MAX_BYTES {
+                    let start = pending.lines.len();
+                    let event = Event::of(record, took);
+                    if let Err(error) = serde_json::to_writer(&mut pending.lines, &event) {
+                        tracing::error!(%error, "audit event cannot be written");
+                        pending.lines.truncate(start);
+                        return;
+                    }
+                    let line: Box<[u8]> = pending.lines[start..].into();
+                    if pending.recent.len() == RECENT {
+                        pending.recent.pop_front();
+                    }
+                    pending.recent.push_back(line);
+                    if pending.to_writer {
+                        pending.lines.push(b'\n');
+                    } else {
+                        pending.lines.truncate(start);
+                    }
+                    if pending.lines.len() >= BATCH_BYTES {
+                        self.filled.notify_one();
+                    }
+                    return;
+                }
+            }
+            self.filled.notify_one();
+            drained.await;
+        }
+    }
+
+    /// The newest events as a JSON array, newest last; only that of one request when it is given.
+    pub(crate) fn recent(&self, request_id: Option<&str>) -> Vec<u8> {
+        // Every line holds its id once, in this form, before any text of a request.
+        let wanted = request_id.map(|id| format!("\"request_id\":{}", serde_json::json!(id)));
+        let wanted = wanted.as_deref().unwrap_or_default().as_bytes();
+        let pending = self.pending();
+        let lines = pending.recent.iter().filter(|line| {
+            wanted.is_empty() || line.windows(wanted.len()).any(|window| window == wanted)
+        });
+        let mut out = vec![b'['];
+        for (index, line) in lines.enumerate() {
+            if index > 0 {
+                out.extend_from_slice(b",\n");
+            }
+            out.extend_from_slice(line);
+        }
+        out.extend_from_slice(b"]\n");
+        out
+    }
+
+    /// Whether events are kept for a writer at all.
+    pub(crate) fn set_enabled(&self, enabled: bool) {
+        self.pending().to_writer = enabled;
+    }
+
+    /// Waits for the next batch.
+    pub(crate) async fn wait(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(BATCH_INTERVAL) => {}
+            () = self.filled.notified() => {}
+        }
+    }
+
+    /// Writes what is pending; gives the number of events that were lost.
+    pub(crate) async fn flush(&self, sinks: &mut Sinks) -> u64 {
+        let lines = std::mem::take(&mut self.pending().lines);
+        if lines.is_empty() {
+            return 0;
+        }
+        let result = sinks.write(&lines).await;
+        self.drained.notify_waiters();
+        match result {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!(%error, "audit events could not be written");
+                lines.iter().filter(|byte| **byte == b'\n').count() as u64
+            }
+        }
+    }
+}
+
+impl Sinks {
+    /// Takes the configuration in force.
+    pub(crate) fn configure(&mut self, audit: &Audit) {
+        if self.audit != *audit {
+            self.audit = audit.clone();
+            self.file = None;
+        }
+    }
+
+    async fn write(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        if self.audit.stdout {
+            let mut stdout = tokio::io::stdout();
+            stdout.write_all(lines).await?;
+            stdout.flush().await?;
+        }
+        let Some(target) = &self.audit.file else {
+            return Ok(());
+        };
+        let (file, size) = match &mut self.file {
+            Some(open) => open,
+            closed => {
+                let file = tokio::fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(&target.path)
+                    .await?;
+                let size = file.metadata().await?.len();
+                closed.insert((file, size))
+            }
+        };
+        file.write_all(lines).await?;
+        file.flush().await?;
+        *size += lines.len() as u64;
+        if *size >= target.max_size_bytes {
+            let mut old = target.path.clone().into_os_string();
+            old.push(".1");
+            tokio::fs::rename(&target.path, PathBuf::from(old)).await?;
+            self.file = None;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    time: String,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+    principal: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<&'a str>,
+    identity_source: &'static str,
+    listener: &'a str,
+    route: Option<&'a str>,
+    action: Action<'a>,
+    decision: Option<&'static str>,
+    by: Option<&'a By>,
+    mode: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    would_deny: &'a [std::sync::Arc<RuleName>],
+    generation: u64,
+    status: u16,
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    flags: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<Tokens>,
+    duration_ms: f64,
+    attempts: u32,
+}
+
+#[derive(Serialize)]
+struct Action<'a> {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Tokens {
+    input: Option<u64>,
+    output: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cached_input: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<u64>,
+    source: &'static str,
+}
+
+impl<'a> Event<'a> {
+    fn of(record: &'a RequestRecord, took: Duration) -> Self {
+        let action = &record.action;
+        let mut flags = record.code.map_or(&[][..], Code::flags).to_vec();
+        if record.downstream_gone {
+            flags.push("DOWNSTREAM_DISCONNECTED");
+        }
+        if record.streamed {
+            flags.push("STREAMED");
+        }
+        Self {
+            time: timestamp(record.time),
+            request_id: record.id.as_str(),
+            trace_id: record.trace_id.as_deref(),
+            principal: record
+                .principal
+                .spiffe()
+                .map_or("anonymous", |id| id.as_str()),
+            via: None,
+            identity_source: record.identity_source.as_str(),
+            listener: &record.listener,
+            route: record.route.as_deref(),
+            action: Action {
+                kind: action.kind,
+                provider: action.provider.as_ref().map(ToString::to_string),
+                operation: action.operation.map(|operation| operation.as_str()),
+                model: action.model.as_deref().map(cut),
+                server: action.server.as_deref(),
+                method: action.method.as_deref().map(cut),
+                tool: action.tool.as_deref().map(cut),
+            },
+            decision: record
+                .allowed
+                .map(|allowed| if allowed { "allow" } else { "deny" }),
+            by: record.by.as_ref(),
+            mode: if record.would_deny.is_empty() {
+                "enforce"
+            } else {
+                "would_deny"
+            },
+            would_deny: &record.would_deny,
+            generation: record.generation,
+            status: record.status,
+            code: record.code.map(Code::as_str),
+            flags,
+            tokens: record.usage.as_ref().map(|usage| Tokens {
+                input: usage.input,
+                output: usage.output,
+                cached_input: usage.cached_input,
+                reasoning: usage.reasoning,
+                source: match usage.source {
+                    Source::Upstream => "upstream",
+                    Source::Estimated => "estimated",
+                },
+            }),
+            duration_ms: (took.as_secs_f64() * 1e6).round() / 1e3,
+            attempts: record.attempts,
+        }
+    }
+}
+
+/// Cuts text from a request to a bounded length, at a character.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_MAX_BYTES)]
+}
+
+/// RFC 3339, UTC, milliseconds.
+fn timestamp(time: std::time::SystemTime) -> String {
+    let time = time::OffsetDateTime::from(time);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        time.year(),
+        u8::from(time.month()),
+        time.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        time.millisecond()
+    )
+}

@@ -1,0 +1,318 @@
+//! Every metric family of the gateway, with its labels and its unit.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+use waypoint_mesh::ConnectionResult;
+use waypoint_policy::{By, Code, ObjectName};
+
+use super::RequestRecord;
+use super::principals::Principals;
+
+/// Boundaries of the OpenTelemetry GenAI conventions, in seconds.
+const SECONDS: &[f64] = &[
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+];
+/// Boundaries of the OpenTelemetry GenAI conventions, in tokens.
+const TOKENS: &[f64] = &[
+    1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0,
+];
+/// Where a label has nothing to say.
+const NONE: &str = "";
+
+/// All families, registered.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    principals: Principals,
+    requests: IntCounterVec,
+    decisions: IntCounterVec,
+    would_deny: IntCounterVec,
+    connections: IntCounterVec,
+    attempts: IntCounterVec,
+    token_usage: HistogramVec,
+    llm_duration: HistogramVec,
+    first_token: HistogramVec,
+    mcp_server_duration: HistogramVec,
+    mcp_client_duration: HistogramVec,
+    streams: IntGaugeVec,
+    streams_ended: IntCounterVec,
+    pub(crate) generation: IntGauge,
+    pub(crate) rejected: IntCounter,
+    pub(crate) audit_lost: IntCounter,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let histograms = |name: &str, help: &str, buckets: &[f64], labels: &[&str]| {
+            let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            register(&registry, HistogramVec::new(opts, labels))
+        };
+        let llm = [
+            "gen_ai_operation_name",
+            "gen_ai_provider_name",
+            "gen_ai_request_model",
+        ];
+        let llm_error = [llm[0], llm[1], llm[2], "error_type"];
+        let mcp = ["mcp_method_name", "waypoint_server", "error_type"];
+        Self {
+            requests: counters(
+                "waypoint_requests_total",
+                "Requests that ended, by listener, route, status class and refusal code.",
+                &["listener", "route", "status", "code"],
+            ),
+            decisions: counters(
+                "waypoint_decisions_total",
+                "Policy decisions, by outcome, action family, mode, refusal code, the policy that decided and principal.",
+                &["decision", "action", "mode", "code", "policy", "principal"],
+            ),
+            would_deny: counters(
+                "waypoint_would_deny_total",
+                "Decisions that a dry-run policy, or an observed default, would have denied.",
+                &["policy", "rule"],
+            ),
+            connections: counters(
+                "waypoint_connections_total",
+                "Downstream connection attempts, by listener and result.",
+                &["listener", "result"],
+            ),
+            attempts: counters(
+                "waypoint_upstream_attempts_total",
+                "Upstream tries, by upstream and result (ok, retried, failed).",
+                &["upstream", "result"],
+            ),
+            token_usage: histograms(
+                "gen_ai_client_token_usage",
+                "Tokens per call.",
+                TOKENS,
+                &["gen_ai_token_type", llm[0], llm[1], llm[2], "principal"],
+            ),
+            llm_duration: histograms(
+                "gen_ai_client_operation_duration_seconds",
+                "LLM calls from the request's head to the end of the answer, in seconds.",
+                SECONDS,
+                &llm_error,
+            ),
+            first_token: histograms(
+                "gen_ai_server_time_to_first_token_seconds",
+                "Streamed LLM calls from the request's head to the first event, in seconds.",
+                SECONDS,
+                &llm,
+            ),
+            mcp_server_duration: histograms(
+                "mcp_server_operation_duration_seconds",
+                "MCP calls as the caller sees them, in seconds.",
+                SECONDS,
+                &mcp,
+            ),
+            mcp_client_duration: histograms(
+                "mcp_client_operation_duration_seconds",
+                "MCP calls from the start of the upstream request, in seconds.",
+                SECONDS,
+                &mcp,
+            ),
+            streams: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("waypoint_streams", "Streams that run now."),
+                    &["kind"],
+                ),
+            ),
+            streams_ended: counters(
+                "waypoint_streams_ended_total",
+                "Streams that ended, by kind and how.",
+                &["kind", "how"],
+            ),
+            generation: register(
+                &registry,
+                IntGauge::new(
+                    "waypoint_config_generation",
+                    "Configuration generation in force.",
+                ),
+            ),
+            rejected: register(
+                &registry,
+                IntCounter::new(
+                    "waypoint_config_rejected_total",
+                    "Changed configurations that had errors and were not taken.",
+                ),
+            ),
+            audit_lost: register(
+                &registry,
+                IntCounter::new(
+                    "waypoint_audit_lost_total",
+                    "Audit events that could not be written.",
+                ),
+            ),
+            principals: Principals::default(),
+            registry,
+        }
+    }
+
+    pub(crate) fn connection(&self, listener: &str, result: ConnectionResult) {
+        self.connections
+            .with_label_values(&[listener, result.as_str()])
+            .inc();
+    }
+
+    /// Counts one upstream try.
+    pub(crate) fn attempt(&self, upstream: &str, result: &str) {
+        self.attempts.with_label_values(&[upstream, result]).inc();
+    }
+
+    /// Counts a running stream until the guard is dropped.
+    pub(crate) fn stream(&self, kind: &'static str) -> StreamGuard {
+        let gauge = self.streams.with_label_values(&[kind]);
+        gauge.inc();
+        StreamGuard { gauge }
+    }
+
+    /// Counts how a stream ended.
+    pub(crate) fn stream_ended(&self, kind: &'static str, how: &'static str) {
+        self.streams_ended.with_label_values(&[kind, how]).inc();
+    }
+
+    pub(super) fn request(&self, record: &RequestRecord, took: Duration) {
+        let code = record.code.map_or(NONE, Code::as_str);
+        let route = record.route.as_deref().unwrap_or(NONE);
+        let status = match record.status {
+            100..200 => "1xx",
+            200..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            500..600 => "5xx",
+            _ => "none",
+        };
+        self.requests
+            .with_label_values(&[&*record.listener, route, status, code])
+            .inc();
+        let principal = record
+            .principal
+            .spiffe()
+            .map_or("anonymous", |id| id.as_str());
+        let principal = self.principals.label(principal);
+        if let Some(allowed) = record.allowed {
+            let decision = if allowed { "allow" } else { "deny" };
+            let mode = if record.would_deny.is_empty() {
+                "enforce"
+            } else {
+                "would_deny"
+            };
+            let policy = record.by.as_ref().map_or(NONE, policy_label);
+            self.decisions
+                .with_label_values(&[decision, record.action.kind, mode, code, policy, principal])
+                .inc();
+        }
+        for rule in &record.would_deny {
+            self.would_deny
+                .with_label_values(&[&*rule.policy.name, &*rule.rule])
+                .inc();
+        }
+        match record.action.kind {
+            "llm" => self.llm(record, took, principal, code),
+            "mcp" => self.mcp(record, took, code),
+            _ => {}
+        }
+    }
+
+    fn llm(&self, record: &RequestRecord, took: Duration, principal: &str, code: &str) {
+        let operation = record
+            .action
+            .operation
+            .map_or(NONE, |operation| operation.as_str());
+        let provider = record.action.provider.as_ref().map_or(NONE, label);
+        let model = record.action.model_label.as_deref().unwrap_or(NONE);
+        self.llm_duration
+            .with_label_values(&[operation, provider, model, code])
+            .observe(took.as_secs_f64());
+        if let Some(first) = record.first_token {
+            self.first_token
+                .with_label_values(&[operation, provider, model])
+                .observe(first.as_secs_f64());
+        }
+        let Some(usage) = &record.usage else { return };
+        for (kind, tokens) in [
+            ("input", usage.input),
+            ("output", usage.output),
+            ("cached_input", usage.cached_input),
+            ("reasoning", usage.reasoning),
+        ] {
+            if let Some(tokens) = tokens {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "token counts stay far below 2^52"
+                )]
+                self.token_usage
+                    .with_label_values(&[kind, operation, provider, model, principal])
+                    .observe(tokens as f64);
+            }
+        }
+    }
+
+    fn mcp(&self, record: &RequestRecord, took: Duration, code: &str) {
+        let method = record.action.method_label.unwrap_or(NONE);
+        let server = record.action.server.as_deref().unwrap_or(NONE);
+        self.mcp_server_duration
+            .with_label_values(&[method, server, code])
+            .observe(took.as_secs_f64());
+        if let Some(started) = record.upstream_started {
+            self.mcp_client_duration
+                .with_label_values(&[method, server, code])
+                .observe(started.elapsed().as_secs_f64());
+        }
+    }
+
+    /// The registry in Prometheus text format.
+    pub(crate) fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics cannot be rendered");
+        }
+        text
+    }
+}
+
+/// Counts a stream as running for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct StreamGuard {
+    gauge: IntGauge,
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
+
+/// The policy that decided, or the kind of default that did.
+fn policy_label(by: &By) -> &str {
+    match by {
+        By::Rule(rule) => &rule.policy.name,
+        By::Uncovered(posture) => posture.as_str(),
+        By::NoMatch => "no_match",
+        By::Identity => "identity",
+        By::Transport(_) => "transport",
+    }
+}
+
+fn label(name: &ObjectName) -> &str {
+    &name.name
+}
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: prometheus::Result<C>,
+) -> C {
+    let collector = collector.expect("metric names and labels are constants of this file");
+    registry
+        .register(Box::new(collector.clone()))
+        .expect("each metric family is registered once");
+    collector
+}

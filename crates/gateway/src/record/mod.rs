@@ -1,0 +1,156 @@
+//! The facts of one request, gathered on its way and written once at its end.
+
+mod audit;
+mod metrics;
+mod principals;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use waypoint_config::Snapshot;
+use waypoint_llm::Usage;
+use waypoint_mesh::IdentitySource;
+use waypoint_policy::{By, Code, Decision, ObjectName, Operation, Principal, Refusal, RuleName};
+
+pub(crate) use audit::{AuditLog, Sinks as AuditSinks};
+pub(crate) use metrics::Metrics;
+
+/// Identifies a request in answers, audit events and `/decisions`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestId([u8; 32]);
+
+impl RequestId {
+    pub(crate) fn new() -> Self {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let random = rand::random::<u128>().to_be_bytes();
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(random) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 15)];
+        }
+        Self(text)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// What was asked, in the words of the audit event.
+#[derive(Debug, Default)]
+pub(crate) struct ActionRecord {
+    pub(crate) kind: &'static str,
+    pub(crate) provider: Option<ObjectName>,
+    pub(crate) operation: Option<Operation>,
+    pub(crate) model: Option<Box<str>>,
+    /// The model as a metric label: a configured name, never the caller's text.
+    pub(crate) model_label: Option<Box<str>>,
+    pub(crate) server: Option<Arc<str>>,
+    pub(crate) method: Option<Box<str>>,
+    /// The method as a metric label: a known one.
+    pub(crate) method_label: Option<&'static str>,
+    pub(crate) tool: Option<Box<str>>,
+}
+
+/// The facts of one request.
+#[derive(Debug)]
+pub(crate) struct RequestRecord {
+    pub(crate) id: RequestId,
+    pub(crate) started: Instant,
+    pub(crate) time: SystemTime,
+    pub(crate) generation: u64,
+    pub(crate) listener: Arc<str>,
+    pub(crate) principal: Principal,
+    pub(crate) identity_source: IdentitySource,
+    pub(crate) trace_id: Option<Box<str>>,
+    pub(crate) route: Option<Arc<str>>,
+    pub(crate) action: ActionRecord,
+    pub(crate) allowed: Option<bool>,
+    pub(crate) by: Option<By>,
+    pub(crate) would_deny: Vec<Arc<RuleName>>,
+    pub(crate) status: u16,
+    pub(crate) code: Option<Code>,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) attempts: u32,
+    pub(crate) first_token: Option<Duration>,
+    pub(crate) upstream_started: Option<Instant>,
+    pub(crate) streamed: bool,
+    pub(crate) downstream_gone: bool,
+}
+
+impl RequestRecord {
+    pub(crate) fn new(snapshot: &Snapshot) -> Self {
+        Self {
+            id: RequestId::new(),
+            started: Instant::now(),
+            time: SystemTime::now(),
+            generation: snapshot.generation,
+            listener: Arc::from(""),
+            principal: Principal::Anonymous,
+            identity_source: IdentitySource::None,
+            trace_id: None,
+            route: None,
+            action: ActionRecord::default(),
+            allowed: None,
+            by: None,
+            would_deny: Vec::new(),
+            status: 0,
+            code: None,
+            usage: None,
+            attempts: 0,
+            first_token: None,
+            upstream_started: None,
+            streamed: false,
+            downstream_gone: false,
+        }
+    }
+
+    /// Notes what the policy said; the last word counts.
+    pub(crate) fn decided(&mut self, decision: &Decision) {
+        self.allowed = Some(decision.is_allowed());
+        self.by = Some(decision.by().clone());
+        self.would_deny = decision.would_deny().to_vec();
+    }
+
+    /// Notes that the caller is refused, and why.
+    pub(crate) fn refused(&mut self, refusal: &Refusal) {
+        self.code = Some(refusal.code);
+        if let Some(by) = &refusal.by {
+            self.allowed = Some(false);
+            self.by = Some(by.clone());
+        }
+    }
+}
+
+/// Where facts go: counters, and the audit log.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    pub(crate) metrics: Metrics,
+    pub(crate) audit: AuditLog,
+}
+
+impl Recorder {
+    pub(crate) fn new() -> Self {
+        Self {
+            metrics: Metrics::new(),
+            audit: AuditLog::new(),
+        }
+    }
+
+    /// Writes a finished request: metrics, the audit event, a debug span. Waits only while the
+    /// audit log is full.
+    pub(crate) async fn finish(&self, record: &RequestRecord) {
+        let took = record.started.elapsed();
+        self.metrics.request(record, took);
+        self.audit.write(record, took).await;
+        tracing::debug!(
+            target: "waypoint::request",
+            request_id = record.id.as_str(),
+            status = record.status,
+            code = record.code.map(Code::as_str),
+            allowed = record.allowed,
+            duration_ms = took.as_secs_f64() * 1e3,
+            "request"
+        );
+    }
+}

@@ -1,0 +1,78 @@
+//! Writes answers of our own: refusals in the caller's words, and heads of forwarded answers.
+
+use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
+use pingora_error::Result;
+use pingora_http::ResponseHeader;
+use waypoint_llm::{Dialect, refusal_body, refusal_headers};
+use waypoint_mcp::McpRefusal;
+use waypoint_policy::{Code, Refusal};
+
+use crate::record::RequestId;
+
+/// In whose words a refusal is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// An LLM API's error object.
+    Llm(Dialect),
+    /// A JSON-RPC error.
+    Mcp,
+    /// A line of text.
+    Text,
+}
+
+/// A head with status, request id and room for more.
+pub(crate) fn head(status: u16, id: &RequestId) -> Result<Box<ResponseHeader>> {
+    let mut head = ResponseHeader::build_no_case(status, Some(16))?;
+    head.append_header("x-request-id", id.as_str())?;
+    Ok(Box::new(head))
+}
+
+/// Writes a whole answer.
+pub(crate) async fn whole(
+    session: &mut ServerSession,
+    mut head: Box<ResponseHeader>,
+    body: Bytes,
+) -> Result<()> {
+    head.set_content_length(body.len())?;
+    if body.is_empty() {
+        session.write_response_header(head).await?;
+        return session.finish_body().await;
+    }
+    session.write_response_header(head).await?;
+    session.write_response_body(body, true).await?;
+    session.finish_body().await
+}
+
+/// Writes a refusal before any byte of an answer; gives the status that was sent.
+pub(crate) async fn refuse(
+    session: &mut ServerSession,
+    voice: Voice,
+    refusal: &Refusal,
+    id: &RequestId,
+) -> Result<u16> {
+    let status = refusal.status();
+    let mut head = head(status, id)?;
+    let body = match voice {
+        Voice::Llm(dialect) => {
+            for (name, value) in refusal_headers(refusal, id.as_str()) {
+                head.insert_header(name, value)?;
+            }
+            refusal_body(dialect, refusal, id.as_str())
+        }
+        Voice::Mcp => {
+            head.insert_header("content-type", "application/json")?;
+            waypoint_mcp::refusal_message(None, &McpRefusal::from(refusal.clone()))
+        }
+        Voice::Text => {
+            head.insert_header("content-type", "text/plain; charset=utf-8")?;
+            let text = match refusal.code {
+                Code::Forbidden => "RBAC: access denied".into(),
+                _ => refusal.message.clone(),
+            };
+            text.into_owned().into_bytes()
+        }
+    };
+    whole(session, head, Bytes::from(body)).await?;
+    Ok(status)
+}

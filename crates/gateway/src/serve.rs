@@ -1,0 +1,571 @@
+//! Runs the waypoint: listeners, configuration, audit writer, admin ports, and its end.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ServerApp};
+use pingora_core::protocols::http::v2::server::default_h2_options;
+use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddr;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{SocketDigest, Stream};
+use pingora_core::server::configuration::ServerConf;
+use pingora_http::ResponseHeader;
+use pingora_proxy::{HttpProxy, http_proxy};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use waypoint_config::{ClientCertificate, Limits, Snapshot};
+use waypoint_mesh::tls::{self, ClientAuthentication, TlsError};
+use waypoint_mesh::{ConnectionResult, Events, Listener, ListenerSettings, Security, Tunnel};
+
+use crate::admin::{self, Port};
+use crate::credential::Credentials;
+use crate::exchange::{Connector, Upstreams};
+use crate::mcp_session::Sealer;
+use crate::mcp_tasks::Tasks;
+use crate::proxy::{Connection, Proxy, Waypoint};
+use crate::record::{AuditLog, AuditSinks, Recorder};
+use crate::state::State;
+use crate::wire::{HeadGuard, HeadPhase, Wire};
+
+/// Where the life of the process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Requests are taken.
+    Serving,
+    /// No new connections; what runs goes on.
+    Draining,
+    /// Streams that still run are ended with an error event.
+    Ending,
+}
+
+/// After streams were told to end, connections have this long to close.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// HTTP/2 streams per downstream connection.
+const HTTP2_STREAMS: u32 = 100;
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Addresses of the operator's ports; `None` leaves one out.
+#[derive(Debug, Clone)]
+pub struct AdminAddresses {
+    /// `/config_dump`, `/decisions`, `/healthz`; loopback only.
+    pub admin: Option<SocketAddr>,
+    /// Prometheus metrics.
+    pub metrics: Option<SocketAddr>,
+    /// `/healthz/ready`.
+    pub ready: Option<SocketAddr>,
+}
+
+impl Default for AdminAddresses {
+    fn default() -> Self {
+        let all = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            admin: Some((Ipv4Addr::LOCALHOST, 15000).into()),
+            metrics: Some((all, 15020).into()),
+            ready: Some((all, 15021).into()),
+        }
+    }
+}
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The operator's ports.
+    pub addresses: AdminAddresses,
+    /// How many changed configurations were rejected so far, for the metric.
+    pub rejected: Option<watch::Receiver<u64>>,
+}
+
+/// Why the waypoint cannot start, or cannot take a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// An address cannot be bound.
+    #[error("{0}")]
+    Bind(#[from] std::io::Error),
+    /// A listener's certificates cannot be used.
+    #[error("listener {listener}: {error}")]
+    Tls {
+        /// The listener's name.
+        listener: String,
+        /// What is wrong.
+        error: TlsError,
+    },
+    /// The admin port would be reachable from elsewhere.
+    #[error("admin address {0} is not a loopback address")]
+    AdminNotLoopback(SocketAddr),
+}
+
+/// A bound waypoint, ready to run.
+pub struct Gateway {
+    waypoint: Arc<Waypoint>,
+    proxy: Arc<HttpProxy<Proxy>>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    rejected: Option<watch::Receiver<u64>>,
+    upstreams: Upstreams,
+    generation: watch::Sender<u64>,
+    phase: watch::Sender<Phase>,
+    /// Pingora's own flag: requests that begin after it close their connection.
+    closing: watch::Sender<bool>,
+    listeners: HashMap<SocketAddr, Bound>,
+    admin: Vec<(Port, TcpListener)>,
+    tracker: TaskTracker,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway")
+            .field("listeners", &self.listeners)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Bound {
+    listener: Arc<Listener>,
+    stop: watch::Sender<bool>,
+    running: bool,
+}
+
+struct ConnectionEvents(Arc<Recorder>);
+
+impl Events for ConnectionEvents {
+    fn connection(&self, listener: &str, result: ConnectionResult) {
+        self.0.metrics.connection(listener, result);
+    }
+}
+
+impl Gateway {
+    /// Binds everything the newest snapshot asks for.
+    ///
+    /// # Errors
+    /// [`GatewayError`]: nothing is served then.
+    pub async fn bind(
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+        options: Options,
+    ) -> Result<Self, GatewayError> {
+        // Both this and Pingora's rustls backend use the process default.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let connector = Connector::new();
+        let upstreams = Upstreams::default();
+        let mut snapshots = snapshots;
+        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        let (generation, generation_seen) = watch::channel(snapshot.generation);
+        let (phase, phase_seen) = watch::channel(Phase::Serving);
+        let recorder = Arc::new(Recorder::new());
+        let waypoint = Arc::new(Waypoint {
+            state: ArcSwap::from_pointee(State::new(Arc::clone(&snapshot), &connector, &upstreams)),
+            generation: generation_seen,
+            phase: phase_seen,
+            connector,
+            credentials: Credentials::default(),
+            recorder,
+            sealer: Sealer::new(),
+            tasks: Tasks::default(),
+        });
+        let mut gateway = Self {
+            proxy: Arc::new(pingora(Arc::clone(&waypoint))),
+            waypoint,
+            snapshots,
+            rejected: options.rejected,
+            upstreams,
+            generation,
+            phase,
+            closing: watch::channel(false).0,
+            listeners: HashMap::new(),
+            admin: Vec::new(),
+            tracker: TaskTracker::new(),
+        };
+        let wanted = listeners(&snapshot)?;
+        gateway.reconcile(wanted, &snapshot.parameters.limits, true)?;
+        let addresses = options.addresses;
+        if let Some(address) = addresses
+            .admin
+            .filter(|address| !address.ip().is_loopback())
+        {
+            return Err(GatewayError::AdminNotLoopback(address));
+        }
+        for (port, address) in [
+            (Port::Admin, addresses.admin),
+            (Port::Metrics, addresses.metrics),
+            (Port::Ready, addresses.ready),
+        ] {
+            if let Some(address) = address {
+                let listener = TcpListener::bind(address).await.map_err(|error| {
+                    std::io::Error::new(
+                        error.kind(),
+                        format!("cannot listen on {address}: {error}"),
+                    )
+                })?;
+                gateway.admin.push((port, listener));
+            }
+        }
+        gateway
+            .waypoint
+            .recorder
+            .metrics
+            .generation
+            .set(metric(snapshot.generation));
+        Ok(gateway)
+    }
+
+    /// The bound addresses, by listener name.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
+        let snapshot = &self.waypoint.state.load().snapshot;
+        let mut found: Vec<(String, SocketAddr)> = snapshot
+            .listeners
+            .iter()
+            .flat_map(|listener| {
+                bind_addresses(listener)
+                    .into_iter()
+                    .filter_map(|address| self.listeners.get(&address))
+                    .map(|bound| (listener.name.to_string(), bound.listener.local_addr()))
+            })
+            .collect();
+        found.dedup();
+        found
+    }
+
+    /// Serves until `shutdown` resolves, then drains: no new connections, streams go on until the
+    /// configured deadline and are then ended with an error event.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
+        for (port, listener) in self.admin.drain(..) {
+            tokio::spawn(admin::run(Arc::clone(&self.waypoint), port, listener));
+        }
+        let (audit_stop, audit_stopped) = watch::channel(false);
+        let audit = tokio::spawn(write_audit(Arc::clone(&self.waypoint), audit_stopped));
+        self.start_listeners();
+        tokio::pin!(shutdown);
+        loop {
+            let rejected = self.rejected.clone();
+            tokio::select! {
+                () = &mut shutdown => break,
+                changed = self.snapshots.changed() => {
+                    if changed.is_err() {
+                        // The source has ended: what is in force stays in force.
+                        (&mut shutdown).await;
+                        break;
+                    }
+                    self.take_snapshot();
+                }
+                () = changed(rejected) => self.count_rejected(),
+            }
+        }
+        self.drain().await;
+        let _ = audit_stop.send(true);
+        let _ = audit.await;
+    }
+
+    fn count_rejected(&mut self) {
+        if let Some(rejected) = &mut self.rejected {
+            let total = *rejected.borrow_and_update();
+            let metric = &self.waypoint.recorder.metrics.rejected;
+            metric.inc_by(total.saturating_sub(metric.get()));
+        }
+    }
+
+    /// Puts a new snapshot in force, unless its listeners cannot be had.
+    fn take_snapshot(&mut self) {
+        let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+        let wanted = match listeners(&snapshot) {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                tracing::error!(%error, generation = snapshot.generation, "configuration not taken");
+                self.waypoint.recorder.metrics.rejected.inc();
+                return;
+            }
+        };
+        let state = State::new(
+            Arc::clone(&snapshot),
+            &self.waypoint.connector,
+            &self.upstreams,
+        );
+        self.waypoint.state.store(Arc::new(state));
+        if let Err(error) = self.reconcile(wanted, &snapshot.parameters.limits, false) {
+            tracing::error!(%error, "a new listener cannot be opened; the others go on");
+        }
+        self.start_listeners();
+        self.waypoint
+            .recorder
+            .metrics
+            .generation
+            .set(metric(snapshot.generation));
+        tracing::info!(generation = snapshot.generation, "configuration in force");
+        let _ = self.generation.send(snapshot.generation);
+    }
+
+    /// Opens, changes and closes listeners so that they are those wanted. Sockets that stay are
+    /// not touched.
+    fn reconcile(
+        &mut self,
+        wanted: Vec<(SocketAddr, ListenerSettings)>,
+        limits: &Limits,
+        strict: bool,
+    ) -> Result<(), GatewayError> {
+        let keep: Vec<SocketAddr> = wanted.iter().map(|(address, _)| *address).collect();
+        self.listeners.retain(|address, bound| {
+            let stays = keep.contains(address);
+            if !stays {
+                let _ = bound.stop.send(true);
+            }
+            stays
+        });
+        let mut failed = None;
+        for (address, settings) in wanted {
+            if let Some(bound) = self.listeners.get(&address) {
+                bound.listener.set(settings);
+                continue;
+            }
+            match open(address, limits.connections, &settings) {
+                Ok(listener) => {
+                    let (stop, _) = watch::channel(false);
+                    let listener = Arc::new(listener);
+                    self.listeners.insert(
+                        address,
+                        Bound {
+                            listener,
+                            stop,
+                            running: false,
+                        },
+                    );
+                }
+                Err(error) if strict => return Err(error.into()),
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn start_listeners(&mut self) {
+        for bound in self.listeners.values_mut().filter(|bound| !bound.running) {
+            bound.running = true;
+            let proxy = Arc::clone(&self.proxy);
+            let waypoint = Arc::clone(&self.waypoint);
+            let closing = self.closing.subscribe();
+            let tracker = self.tracker.clone();
+            let serve = move |tunnel: Tunnel| {
+                let connection = serve_tunnel(
+                    Arc::clone(&proxy),
+                    Arc::clone(&waypoint),
+                    tunnel,
+                    closing.clone(),
+                );
+                tracker.track_future(connection)
+            };
+            let events = Arc::new(ConnectionEvents(Arc::clone(&self.waypoint.recorder)));
+            let listener = Arc::clone(&bound.listener);
+            tokio::spawn(listener.run(bound.stop.subscribe(), events, serve));
+        }
+    }
+
+    async fn drain(&mut self) {
+        let deadline = self.waypoint.state.load().snapshot.parameters.drain;
+        let _ = self.phase.send(Phase::Draining);
+        for bound in self.listeners.values() {
+            let _ = bound.stop.send(true);
+        }
+        self.listeners.clear();
+        let _ = self.closing.send(true);
+        self.proxy.http_cleanup().await;
+        self.tracker.close();
+        tracing::info!(connections = self.tracker.len(), "draining");
+        if tokio::time::timeout(deadline, self.tracker.wait())
+            .await
+            .is_ok()
+        {
+            return;
+        }
+        let _ = self.phase.send(Phase::Ending);
+        if tokio::time::timeout(LAST_WORDS, self.tracker.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                connections = self.tracker.len(),
+                "connections left open at the end"
+            );
+        }
+    }
+}
+
+async fn changed(receiver: Option<watch::Receiver<u64>>) {
+    if let Some(mut receiver) = receiver
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+fn metric(generation: u64) -> i64 {
+    i64::try_from(generation).unwrap_or(i64::MAX)
+}
+
+/// The one Pingora proxy, which never opens a socket of its own.
+fn pingora(waypoint: Arc<Waypoint>) -> HttpProxy<Proxy> {
+    let conf = Arc::new(ServerConf::default());
+    let mut proxy = http_proxy(&conf, Proxy(waypoint));
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(Duration::from_secs(60));
+    proxy.server_options = Some(options);
+    let mut http2 = default_h2_options();
+    http2.max_concurrent_streams(HTTP2_STREAMS);
+    http2.initial_window_size(HTTP2_STREAM_WINDOW);
+    // Streams times window: one stalled upload never stops the others.
+    http2.initial_connection_window_size(HTTP2_STREAMS * HTTP2_STREAM_WINDOW);
+    proxy.h2_options = Some(http2);
+    proxy
+}
+
+/// The sockets a listener needs.
+fn bind_addresses(listener: &waypoint_config::Listener) -> Vec<SocketAddr> {
+    if listener.addresses.is_empty() {
+        return vec![SocketAddr::new(
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            listener.port,
+        )];
+    }
+    listener
+        .addresses
+        .iter()
+        .map(|ip| SocketAddr::new(*ip, listener.port))
+        .collect()
+}
+
+/// Binds; "all addresses" is both families where the machine has IPv6, else IPv4.
+fn open(
+    address: SocketAddr,
+    connections: usize,
+    settings: &ListenerSettings,
+) -> std::io::Result<Listener> {
+    match Listener::bind(address, connections, settings.clone()) {
+        Err(error)
+            if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+                && error.kind() != std::io::ErrorKind::AddrInUse =>
+        {
+            let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
+            Listener::bind(v4, connections, settings.clone())
+        }
+        bound => bound,
+    }
+}
+
+/// The listeners of a snapshot in the form the accept side takes.
+fn listeners(snapshot: &Snapshot) -> Result<Vec<(SocketAddr, ListenerSettings)>, GatewayError> {
+    let parameters = &snapshot.parameters;
+    let mut wanted = Vec::new();
+    for listener in &snapshot.listeners {
+        let security = match &listener.tls {
+            None => Security::Plain,
+            Some(server) => {
+                let clients = match &server.client {
+                    ClientCertificate::Off => ClientAuthentication::Off,
+                    ClientCertificate::Optional { roots_pem } => ClientAuthentication::Optional {
+                        roots_pem: roots_pem.clone(),
+                    },
+                    ClientCertificate::Required { roots_pem } => ClientAuthentication::Required {
+                        roots_pem: roots_pem.clone(),
+                    },
+                };
+                let config = tls::server_config(
+                    &server.certificate_pem,
+                    server.private_key_pem.expose(),
+                    &clients,
+                    &parameters.trust_domains,
+                );
+                Security::Tls(config.map_err(|error| GatewayError::Tls {
+                    listener: listener.name.to_string(),
+                    error,
+                })?)
+            }
+        };
+        let settings = ListenerSettings {
+            name: Arc::clone(&listener.name),
+            security,
+            trust_domains: parameters.trust_domains.clone(),
+            handshake_timeout: parameters.limits.handshake_timeout,
+        };
+        wanted.extend(
+            bind_addresses(listener)
+                .into_iter()
+                .map(|address| (address, settings.clone())),
+        );
+    }
+    Ok(wanted)
+}
+
+/// Serves one connection to its end.
+async fn serve_tunnel(
+    proxy: Arc<HttpProxy<Proxy>>,
+    waypoint: Arc<Waypoint>,
+    tunnel: Tunnel,
+    closing: watch::Receiver<bool>,
+) {
+    let Tunnel {
+        principal,
+        identity_source,
+        listener,
+        peer,
+        local,
+        version,
+        io,
+        slot,
+    } = tunnel;
+    let head_phase = Arc::new(HeadPhase::default());
+    let (header_bytes, header_timeout) = {
+        let state = waypoint.state.load();
+        let limits = &state.snapshot.parameters.limits;
+        (limits.header_bytes, limits.header_timeout)
+    };
+    let connection = Arc::new(Connection {
+        principal,
+        identity_source,
+        listener,
+        peer,
+        local,
+        version,
+        head_phase: Arc::clone(&head_phase),
+    });
+    let Ok(no_response) = ResponseHeader::build_no_case(200, None) else {
+        return;
+    };
+    let digest = ProxyDigest::new(Box::new(no_response), Some(Box::new(connection)));
+    // Addresses are preset: there is no descriptor to ask.
+    let socket = SocketDigest::from_raw_fd(-1);
+    let _ = socket.peer_addr.set(Some(PingoraAddr::Inet(peer)));
+    let _ = socket.local_addr.set(Some(PingoraAddr::Inet(local)));
+    let guard = HeadGuard::new(head_phase, header_bytes, header_timeout);
+    let wire = Wire::downstream(io, version, Arc::new(digest), Arc::new(socket), guard);
+    let mut stream: Option<Stream> = Some(Box::new(wire));
+    while let Some(open) = stream.take() {
+        stream = proxy.process_new(open, &closing).await;
+    }
+    drop(slot);
+}
+
+/// Writes audit events until told to stop, then once more.
+async fn write_audit(waypoint: Arc<Waypoint>, mut stop: watch::Receiver<bool>) {
+    let mut sinks = AuditSinks::default();
+    let log: &AuditLog = &waypoint.recorder.audit;
+    loop {
+        {
+            let state = waypoint.state.load();
+            let audit = &state.snapshot.parameters.audit;
+            sinks.configure(audit);
+            log.set_enabled(audit.stdout || audit.file.is_some());
+        }
+        let stopped = tokio::select! {
+            () = log.wait() => false,
+            _ = stop.wait_for(|stop| *stop) => true,
+        };
+        let lost = log.flush(&mut sinks).await;
+        waypoint.recorder.metrics.audit_lost.inc_by(lost);
+        if stopped {
+            return;
+        }
+    }
+}

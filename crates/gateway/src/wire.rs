@@ -1,0 +1,232 @@
+//! A connection in the form Pingora wants it, on either side.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use waypoint_mesh::{HttpVersion, Io};
+
+/// Where an HTTP/1 connection is in its request.
+const AWAITING_HEAD: u8 = 0;
+const IN_REQUEST: u8 = 1;
+
+/// Reads beyond the head limit that are still tolerated here; the exact limit is held by the
+/// request filter, which sees where the head ends.
+const HEAD_SLACK_BYTES: usize = 16 * 1024;
+
+/// Tells a connection's reader whether what arrives is a request head.
+#[derive(Debug, Default)]
+pub(crate) struct HeadPhase(AtomicU8);
+
+impl HeadPhase {
+    /// The head has been parsed; what follows is body.
+    pub(crate) fn head_done(&self) {
+        self.0.store(IN_REQUEST, Ordering::Relaxed);
+    }
+
+    /// The request is over; the next byte begins a head.
+    pub(crate) fn await_head(&self) {
+        self.0.store(AWAITING_HEAD, Ordering::Relaxed);
+    }
+
+    fn awaits_head(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == AWAITING_HEAD
+    }
+}
+
+/// The bounds on a request head (HTTP/1; HTTP/2 has its own in the protocol library).
+#[derive(Debug)]
+pub(crate) struct HeadGuard {
+    phase: Arc<HeadPhase>,
+    limit_bytes: usize,
+    timeout: Duration,
+    seen: usize,
+    deadline: Option<Pin<Box<Sleep>>>,
+    refused: bool,
+}
+
+impl HeadGuard {
+    pub(crate) fn new(phase: Arc<HeadPhase>, limit_bytes: usize, timeout: Duration) -> Self {
+        Self {
+            phase,
+            limit_bytes,
+            timeout,
+            seen: 0,
+            deadline: None,
+            refused: false,
+        }
+    }
+}
+
+/// An [`Io`] with what Pingora asks of a stream.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    io: Io,
+    version: HttpVersion,
+    digest: Option<Arc<ProxyDigest>>,
+    socket: Option<Arc<SocketDigest>>,
+    guard: Option<HeadGuard>,
+}
+
+impl Wire {
+    /// The upstream side: no digest, no guard.
+    pub(crate) fn upstream(mut io: Io, version: HttpVersion) -> Self {
+        io.set_watch_for_answer(version == HttpVersion::Http1);
+        Self {
+            io,
+            version,
+            digest: None,
+            socket: None,
+            guard: None,
+        }
+    }
+
+    /// The downstream side; `digest` carries who calls.
+    pub(crate) fn downstream(
+        io: Io,
+        version: HttpVersion,
+        digest: Arc<ProxyDigest>,
+        socket: Arc<SocketDigest>,
+        guard: HeadGuard,
+    ) -> Self {
+        let guard = (version == HttpVersion::Http1).then_some(guard);
+        Self {
+            io,
+            version,
+            digest: Some(digest),
+            socket: Some(socket),
+            guard,
+        }
+    }
+
+    pub(crate) fn io_mut(&mut self) -> &mut Io {
+        &mut self.io
+    }
+
+    /// Answers without a request and behaves as at the end of the stream: the head never became
+    /// one that could be answered properly.
+    fn refuse(&mut self, cx: &mut Context<'_>, status: &str) {
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let io = Pin::new(&mut self.io);
+        // Best effort: a peer that does not read its refusal is closed all the same.
+        let _ = io.poll_write(cx, answer.as_bytes());
+        let _ = Pin::new(&mut self.io).poll_flush(cx);
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let Some(guard) = &mut this.guard else {
+            return Pin::new(&mut this.io).poll_read(cx, buffer);
+        };
+        if !guard.phase.awaits_head() {
+            guard.seen = 0;
+            guard.deadline = None;
+            return Pin::new(&mut this.io).poll_read(cx, buffer);
+        }
+        if guard.refused {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut this.io).poll_read(cx, buffer) {
+            read?;
+            guard.seen += buffer.filled().len() - before;
+            if guard.seen <= guard.limit_bytes + HEAD_SLACK_BYTES {
+                return Poll::Ready(Ok(()));
+            }
+            guard.refused = true;
+            buffer.set_filled(before);
+            this.refuse(cx, "431 Request Header Fields Too Large");
+            return Poll::Ready(Ok(()));
+        }
+        if guard.seen == 0 {
+            return Poll::Pending;
+        }
+        // Only a head that did not arrive in one piece pays for a timer.
+        let timeout = guard.timeout;
+        let deadline = guard
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + timeout)));
+        ready!(deadline.as_mut().poll(cx));
+        guard.refused = true;
+        this.refuse(cx, "408 Request Timeout");
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Wire {
+    async fn shutdown(&mut self) {
+        let _ = AsyncWriteExt::shutdown(&mut self.io).await;
+    }
+}
+
+impl UniqueID for Wire {
+    /// Used for logging only on streams that Pingora does not pool.
+    fn id(&self) -> UniqueIDType {
+        0
+    }
+}
+
+impl Ssl for Wire {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        Some(match self.version {
+            HttpVersion::Http1 => ALPN::H1,
+            HttpVersion::Http2 => ALPN::H2,
+        })
+    }
+}
+
+impl GetTimingDigest for Wire {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Wire {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.digest.clone()
+    }
+}
+
+impl GetSocketDigest for Wire {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.socket.clone()
+    }
+}
+
+impl Peek for Wire {}

@@ -1,0 +1,256 @@
+//! Accept loops: TCP and TLS connections become tunnels with a principal.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use waypoint_policy::Principal;
+
+use crate::identity::{self, IdentitySource};
+use crate::io::Io;
+use crate::sniff::{self, HttpVersion};
+
+/// How a connection attempt ended, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionResult {
+    /// It became a tunnel.
+    Accepted,
+    /// The listener's connection cap was reached.
+    TooMany,
+    /// The handshake failed, a missing or refused client certificate included.
+    HandshakeFailed,
+    /// The handshake or the first bytes took too long.
+    TimedOut,
+    /// It ended before it said anything.
+    Closed,
+}
+
+impl ConnectionResult {
+    /// Every value, for registering metrics.
+    pub const ALL: [Self; 5] = [
+        Self::Accepted,
+        Self::TooMany,
+        Self::HandshakeFailed,
+        Self::TimedOut,
+        Self::Closed,
+    ];
+
+    /// Stable metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::TooMany => "too_many",
+            Self::HandshakeFailed => "handshake_failed",
+            Self::TimedOut => "timed_out",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Hears how connections end.
+pub trait Events: Send + Sync + 'static {
+    /// Called once for every connection attempt.
+    fn connection(&self, listener: &str, result: ConnectionResult);
+}
+
+/// What bytes on a listener are wrapped in.
+#[derive(Debug, Clone)]
+pub enum Security {
+    /// Plain TCP.
+    Plain,
+    /// TLS; the configuration says whether clients must have a certificate.
+    Tls(Arc<ServerConfig>),
+}
+
+/// What may change on a listener while its socket stays open.
+#[derive(Debug, Clone)]
+pub struct ListenerSettings {
+    /// The Gateway listener's name.
+    pub name: Arc<str>,
+    /// TLS or not.
+    pub security: Security,
+    /// Trust domains whose identities are accepted.
+    pub trust_domains: Vec<String>,
+    /// Bound for the TLS handshake and the first bytes together.
+    pub handshake_timeout: Duration,
+}
+
+/// An accepted connection whose caller is known.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// Who calls.
+    pub principal: Principal,
+    /// How we know.
+    pub identity_source: IdentitySource,
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The caller's address.
+    pub peer: SocketAddr,
+    /// Our address.
+    pub local: SocketAddr,
+    /// What it speaks.
+    pub version: HttpVersion,
+    /// The bytes.
+    pub io: Io,
+    /// Held for the life of the connection; counts against the listener's cap.
+    pub slot: OwnedSemaphorePermit,
+}
+
+/// A bound socket and its changeable settings.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    local: SocketAddr,
+    settings: ArcSwap<ListenerSettings>,
+    slots: Arc<Semaphore>,
+}
+
+impl Listener {
+    /// Binds a socket; `connections` is the cap of open connections.
+    ///
+    /// # Errors
+    /// The operating system's, with the address in the message.
+    pub fn bind(
+        address: SocketAddr,
+        connections: usize,
+        settings: ListenerSettings,
+    ) -> io::Result<Self> {
+        let bind = || -> io::Result<TcpListener> {
+            let socket = match address {
+                SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+            };
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(4096)
+        };
+        let socket = bind().map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+        })?;
+        let local = socket.local_addr()?;
+        Ok(Self {
+            socket,
+            local,
+            settings: ArcSwap::from_pointee(settings),
+            slots: Arc::new(Semaphore::new(connections)),
+        })
+    }
+
+    /// The bound address, with the port the system chose when 0 was asked.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Replaces the settings for connections accepted from now on.
+    pub fn set(&self, settings: ListenerSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Accepts until `stop` becomes true; each connection is handed to `serve` in its own task.
+    pub async fn run<F, Fut>(
+        self: Arc<Self>,
+        mut stop: watch::Receiver<bool>,
+        events: Arc<dyn Events>,
+        serve: F,
+    ) where
+        F: Fn(Tunnel) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors or a connection that was gone at once: neither may end
+                    // the loop, and the first must not spin.
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+            };
+            let settings = self.settings.load_full();
+            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+                events.connection(&settings.name, ConnectionResult::TooMany);
+                continue;
+            };
+            let (events, serve, local) = (Arc::clone(&events), serve.clone(), self.local);
+            tokio::spawn(async move {
+                let name = Arc::clone(&settings.name);
+                match establish(stream, peer, local, slot, &settings).await {
+                    Ok(tunnel) => {
+                        events.connection(&name, ConnectionResult::Accepted);
+                        drop(settings);
+                        serve(tunnel).await;
+                    }
+                    Err(result) => events.connection(&name, result),
+                }
+            });
+        }
+    }
+}
+
+async fn establish(
+    stream: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+    slot: OwnedSemaphorePermit,
+    settings: &ListenerSettings,
+) -> Result<Tunnel, ConnectionResult> {
+    let _ = stream.set_nodelay(true);
+    // The address the caller used, which differs from the bound one on a wildcard socket.
+    let local = stream.local_addr().unwrap_or(local);
+    let open = async {
+        let mut io = match &settings.security {
+            Security::Plain => Io::from(stream),
+            Security::Tls(config) => {
+                let stream = TlsAcceptor::from(Arc::clone(config))
+                    .accept(stream)
+                    .await
+                    .map_err(|error| {
+                        tracing::debug!(%peer, %error, "handshake failed");
+                        ConnectionResult::HandshakeFailed
+                    })?;
+                Io::from(tokio_rustls::TlsStream::Server(stream))
+            }
+        };
+        let version = match io.alpn() {
+            Some(b"h2") => HttpVersion::Http2,
+            Some(_) => HttpVersion::Http1,
+            None => sniff::http_version(&mut io)
+                .await
+                .map_err(|_| ConnectionResult::Closed)?,
+        };
+        Ok((io, version))
+    };
+    let (io, version) = tokio::time::timeout(settings.handshake_timeout, open)
+        .await
+        .map_err(|_| ConnectionResult::TimedOut)??;
+    let (principal, identity_source) = match io.peer_certificate() {
+        None => (Principal::Anonymous, IdentitySource::None),
+        Some(der) => {
+            let id = identity::spiffe_id(der, &settings.trust_domains)
+                .map_err(|_| ConnectionResult::HandshakeFailed)?;
+            (Principal::Workload(id), IdentitySource::Certificate)
+        }
+    };
+    Ok(Tunnel {
+        principal,
+        identity_source,
+        listener: Arc::clone(&settings.name),
+        peer,
+        local,
+        version,
+        io,
+        slot,
+    })
+}

@@ -1,0 +1,94 @@
+//! Reads the caller's SPIFFE ID out of a verified certificate.
+
+use std::str::FromStr;
+
+use waypoint_policy::SpiffeId;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// How the principal of a connection was established.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentitySource {
+    /// The URI SAN of a verified client certificate.
+    Certificate,
+    /// The developer identity of a loopback listener.
+    Developer,
+    /// Nobody proved anything.
+    None,
+}
+
+impl IdentitySource {
+    /// Stable name for audit events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::Developer => "developer",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Why a verified certificate names no workload we accept.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum IdentityError {
+    /// The DER could not be read.
+    #[error("client certificate is not valid X.509")]
+    Malformed,
+    /// The X.509-SVID specification wants exactly one URI SAN.
+    #[error("client certificate has {0} URI names, expected exactly one")]
+    UriNames(usize),
+    /// The URI SAN is not a SPIFFE ID.
+    #[error("client certificate names no SPIFFE ID")]
+    NotSpiffe,
+    /// The trust domain is not one of ours.
+    #[error("client certificate is of a foreign trust domain")]
+    ForeignTrustDomain,
+    /// A CA certificate must not identify a workload (X509-SVID §4.1).
+    #[error("client certificate is a signing certificate")]
+    SigningCertificate,
+}
+
+/// The one SPIFFE ID of a leaf certificate.
+///
+/// Source: X509-SVID §2 (exactly one URI SAN, other SAN types are allowed) and §4.1
+/// (a leaf must not be a CA).
+///
+/// # Errors
+/// [`IdentityError`] says which of these rules the certificate breaks.
+pub fn spiffe_id(
+    certificate_der: &[u8],
+    trust_domains: &[String],
+) -> Result<SpiffeId, IdentityError> {
+    let (_, certificate) =
+        X509Certificate::from_der(certificate_der).map_err(|_| IdentityError::Malformed)?;
+    if certificate.is_ca() {
+        return Err(IdentityError::SigningCertificate);
+    }
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| IdentityError::Malformed)?;
+    let mut uris = names
+        .iter()
+        .flat_map(|extension| extension.value.general_names.iter())
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        });
+    let (first, rest) = (uris.next(), uris.count());
+    let uri = match (first, rest) {
+        (Some(uri), 0) => uri,
+        (None, _) => return Err(IdentityError::UriNames(0)),
+        (Some(_), more) => return Err(IdentityError::UriNames(more + 1)),
+    };
+    let id = SpiffeId::from_str(uri).map_err(|_| IdentityError::NotSpiffe)?;
+    if !trust_domains
+        .iter()
+        .any(|domain| domain == id.trust_domain())
+    {
+        return Err(IdentityError::ForeignTrustDomain);
+    }
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! One byte stream over TCP or TLS that coalesces small writes and can give bytes back.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+/// Writes up to this many bytes wait for the flush, so that a head and its body, or a chunk and
+/// its framing, leave in one system call.
+const COALESCE_BYTES: usize = 16 * 1024;
+/// First reads are small: most connections say little before anyone knows what they want.
+const PREFIX_BYTES: usize = 2048;
+
+enum Transport {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection: TCP or TLS, with a write buffer and bytes that were read ahead.
+pub struct Io {
+    transport: Transport,
+    /// Read but not yet consumed; `prefix_at` is where the rest starts.
+    prefix: Vec<u8>,
+    prefix_at: usize,
+    out: Vec<u8>,
+    hold_flush: bool,
+    watch_for_answer: bool,
+}
+
+impl fmt::Debug for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.transport {
+            Transport::Tcp(_) => "tcp",
+            Transport::Tls(_) => "tls",
+        };
+        f.debug_struct("Io")
+            .field("transport", &kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<TcpStream> for Io {
+    fn from(stream: TcpStream) -> Self {
+        Self::new(Transport::Tcp(stream))
+    }
+}
+
+impl From<TlsStream<TcpStream>> for Io {
+    fn from(stream: TlsStream<TcpStream>) -> Self {
+        Self::new(Transport::Tls(Box::new(stream)))
+    }
+}
+
+impl Io {
+    fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            prefix: Vec::new(),
+            prefix_at: 0,
+            out: Vec::new(),
+            hold_flush: false,
+            watch_for_answer: false,
+        }
+    }
+
+    /// The negotiated ALPN protocol, if this is TLS and there is one.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match &self.transport {
+            Transport::Tcp(_) => None,
+            Transport::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+
+    /// Whether bytes on the wire are encrypted.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.transport, Transport::Tls(_))
+    }
+
+    /// The leaf certificate the peer proved, DER.
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        match &self.transport {
+            Transport::Tcp(_) => None,
+            Transport::Tls(stream) => {
+                let certificates = stream.get_ref().1.peer_certificates()?;
+                certificates.first().map(|certificate| certificate.as_ref())
+            }
+        }
+    }
+
+    /// The next flush does nothing: the head of a request waits for its body and leaves with it.
+    pub fn hold_next_flush(&mut self) {
+        self.hold_flush = true;
+    }
+
+    /// While set, a write that would block also reads, and fails with
+    /// [`io::ErrorKind::ResourceBusy`] once the peer has begun to answer: the rest of a large
+    /// request is pointless then, and waiting for the peer to read it could wait for ever.
+    pub fn set_watch_for_answer(&mut self, watch: bool) {
+        self.watch_for_answer = watch;
+    }
+
+    /// Whether a pooled connection is still open and silent. Reads nothing from the kernel that
+    /// a later user could miss: unexpected bytes make it unusable.
+    pub fn is_idle(&mut self) -> bool {
+        if self.prefix_at < self.prefix.len() || !self.out.is_empty() {
+            return false;
+        }
+        let mut byte = [0u8; 1];
+        let mut buffer = ReadBuf::new(&mut byte);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        matches!(
+            self.poll_transport_read(&mut context, &mut buffer),
+            Poll::Pending
+        )
+    }
+
+    /// Reads once more and gives everything read so far and not yet consumed.
+    ///
+    /// # Errors
+    /// The connection's error, or `UnexpectedEof` at its end.
+    pub async fn fill_prefix(&mut self) -> io::Result<&[u8]> {
+        std::future::poll_fn(|cx| self.poll_fill_prefix(cx)).await?;
+        Ok(&self.prefix[self.prefix_at..])
+    }
+
+    fn poll_fill_prefix(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut chunk = [0u8; PREFIX_BYTES];
+        let mut buffer = ReadBuf::new(&mut chunk);
+        ready!(self.poll_transport_read(cx, &mut buffer))?;
+        if buffer.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.prefix.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_transport_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+
+    fn poll_transport_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        more: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = match &mut self.transport {
+            Transport::Tcp(stream) => {
+                let slices = [IoSlice::new(&self.out), IoSlice::new(more)];
+                Pin::new(stream).poll_write_vectored(cx, &slices)
+            }
+            // TLS cuts records itself; what is buffered goes first.
+            Transport::Tls(stream) if self.out.is_empty() => Pin::new(stream).poll_write(cx, more),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, &self.out),
+        };
+        if written.is_pending() && self.watch_for_answer {
+            match self.poll_fill_prefix(cx) {
+                Poll::Ready(Ok(())) => {
+                    return Poll::Ready(Err(io::ErrorKind::ResourceBusy.into()));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+        }
+        written
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let written = ready!(self.poll_transport_write(cx, &[]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.drain(..written);
+        }
+        // An idle stream holds no buffer.
+        self.out = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.prefix_at < this.prefix.len() {
+            let rest = &this.prefix[this.prefix_at..];
+            let length = rest.len().min(buffer.remaining());
+            buffer.put_slice(&rest[..length]);
+            this.prefix_at += length;
+            if this.prefix_at == this.prefix.len() {
+                this.prefix = Vec::new();
+                this.prefix_at = 0;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        this.poll_transport_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.out.len() + bytes.len() <= COALESCE_BYTES {
+            this.out.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        loop {
+            let held = this.out.len();
+            let written = ready!(this.poll_transport_write(cx, bytes))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if written <= held && held > 0 {
+                this.out.drain(..written);
+                continue;
+            }
+            this.out.clear();
+            return Poll::Ready(Ok(written - held));
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if std::mem::take(&mut this.hold_flush) {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(this.poll_drain(cx))?;
+        match &mut this.transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        match &mut this.transport {
+            Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

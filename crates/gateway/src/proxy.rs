@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::header;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -15,7 +14,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tokio::sync::watch;
 use waypoint_config::{Listener, Route, RouteQuery};
-use waypoint_mesh::{HttpVersion, IdentitySource};
+use waypoint_mesh::IdentitySource;
 use waypoint_policy::{Code, Principal, Refusal};
 
 use crate::credential::Credentials;
@@ -39,7 +38,6 @@ pub(crate) struct Connection {
     pub(crate) listener: Arc<str>,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
-    pub(crate) version: HttpVersion,
     pub(crate) head_phase: Arc<HeadPhase>,
 }
 
@@ -324,15 +322,6 @@ impl ProxyHttp for Proxy {
     fn request_summary(&self, _session: &Session, context: &Context) -> String {
         context.record.id.as_str().to_owned()
     }
-}
-
-/// Whether the request has a body to wait for.
-pub(crate) fn has_body(request: &RequestHeader) -> bool {
-    request.headers.contains_key(header::TRANSFER_ENCODING)
-        || request
-            .headers
-            .get(header::CONTENT_LENGTH)
-            .is_some_and(|length| length != "0")
 }
 
 /// Resolves when the caller has gone, or sends what it should not while it waits.

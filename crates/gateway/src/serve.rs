@@ -527,7 +527,6 @@ async fn serve_tunnel(
         listener,
         peer,
         local,
-        version,
         head_phase: Arc::clone(&head_phase),
     });
     let Ok(no_response) = ResponseHeader::build_no_case(200, None) else {

@@ -89,7 +89,7 @@ pub(super) async fn http1(
 }
 
 pub(super) async fn http2(
-    mut session: Http2Session,
+    mut session: Box<Http2Session>,
     outgoing: &Outgoing<'_>,
 ) -> Result<Answer, ExchangeError> {
     let body = outgoing.body;
@@ -135,7 +135,7 @@ pub(super) async fn http2(
         .clone();
     Ok(Answer {
         head: Box::new(head),
-        session: Session::Http2(Box::new(session)),
+        session: Session::Http2(session),
     })
 }
 

@@ -51,7 +51,7 @@ pub(super) enum Security {
 /// A connection ready for one request.
 pub(super) enum Connection {
     Http1(Box<Wire>),
-    Http2(Http2Session),
+    Http2(Box<Http2Session>),
 }
 
 /// One upstream and its connections.
@@ -121,7 +121,7 @@ impl Upstream {
     /// A stream on an open HTTP/2 connection, or a new connection.
     pub(super) async fn connect(&self, connector: &Connector) -> Result<Connection, ExchangeError> {
         if let Some(session) = self.open_stream().await {
-            return Ok(Connection::Http2(session));
+            return Ok(Connection::Http2(Box::new(session)));
         }
         let (io, version) = connector.dial(self).await?;
         let wire = Box::new(Wire::upstream(io, version));
@@ -146,7 +146,7 @@ impl Upstream {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(connection);
-        Ok(Connection::Http2(session))
+        Ok(Connection::Http2(Box::new(session)))
     }
 
     async fn open_stream(&self) -> Option<Http2Session> {

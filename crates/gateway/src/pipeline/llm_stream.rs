@@ -162,7 +162,7 @@ pub(super) async fn relay(
     };
     // The upstream is told at once that nobody listens, unless it has finished by itself.
     drop(answer);
-    context.record.usage = Some(stream.usage().clone());
+    context.record.usage = Some(*stream.usage());
     let how = match end {
         End::Whole => {
             let _ = session.finish_body().await;

@@ -116,7 +116,6 @@ pub(super) struct Forward {
     pub(super) call: Option<Call>,
     /// What has to stay permitted while an answer streams.
     pub(super) items: Vec<Item>,
-    pub(super) is_resumption: bool,
     method: &'static str,
     body: Bytes,
     session: Option<String>,
@@ -313,7 +312,6 @@ async fn prepare_post(
         scope,
         call: Some(call),
         items,
-        is_resumption: false,
         method: "POST",
         body,
         session: upstream_session,
@@ -348,7 +346,6 @@ fn prepare_bare(
         scope,
         call: None,
         items: Vec::new(),
-        is_resumption: request.headers.contains_key(session::LAST_EVENT_ID),
         method: if is_get { "GET" } else { "DELETE" },
         body: Bytes::new(),
         session: id,

@@ -5,10 +5,11 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use waypoint_config::McpRoute;
 use waypoint_mcp::{
-    Call, Era, Expected, FilterError, Filtered, McpRefusal, StreamFilter, UnknownIds,
+    Call, CallKind, Era, Expected, FilterError, Filtered, McpRefusal, StreamFilter, UnknownIds,
     filter_result, refusal_message, session, task_created,
 };
 use waypoint_policy::{Code, Refusal};
+use waypoint_wire::jsonrpc::{self, IdKey, Message};
 use waypoint_wire::sse;
 
 use super::llm_answer;
@@ -145,8 +146,16 @@ fn checked(
             Filtered::Changed(changed) => Ok(Bytes::from(changed)),
         };
     }
-    if !waypoint_llm::answer_is_whole(&body) {
-        return Err(Refusal::new(Code::UpstreamBadAnswer));
+    if call.kind != CallKind::Request {
+        // Nothing was asked, so nothing is answered: a body here could only be a list in disguise.
+        return Ok(Bytes::new());
+    }
+    // An answer to something else could be a list that nobody filtered.
+    match jsonrpc::parse_answer(&body) {
+        Ok(Message::Response { id: None, .. }) => {}
+        Ok(Message::Response { id: Some(id), .. })
+            if call.id.as_deref().and_then(IdKey::of) == Some(id.key()) => {}
+        _ => return Err(Refusal::new(Code::UpstreamBadAnswer)),
     }
     if may_make_task(call)
         && let Some(task) = task_created(&body)
@@ -189,11 +198,7 @@ async fn stream(
     mut answer: Answer,
 ) -> Result<(), Refusal> {
     let Forward {
-        scope,
-        call,
-        items,
-        is_resumption,
-        ..
+        scope, call, items, ..
     } = forward;
     let limit = context.state.snapshot.parameters.limits.sse_event_bytes;
     let mut decoder =
@@ -206,7 +211,7 @@ async fn stream(
         .map_err(internal)?;
     context.record.status = answer.status();
     context.record.streamed = true;
-    let mut filter = filter(call.as_ref(), is_resumption, limit);
+    let mut filter = filter(call.as_ref(), limit);
     session.set_write_timeout(Some(WRITE_TIMEOUT));
     let mut waiter = Waiter::new(waypoint, route.timeouts.stream_idle);
     if session.write_response_header(head).await.is_err() {
@@ -293,13 +298,13 @@ async fn stream(
     Ok(())
 }
 
-fn filter(call: Option<&Call>, is_resumption: bool, limit: usize) -> StreamFilter {
+fn filter(call: Option<&Call>, limit: usize) -> StreamFilter {
     let era = call.map_or(Era::Legacy, |call| call.era);
     let expected = call.and_then(|call| Expected::new(call.id.as_deref()?, call.list));
-    // A stream of its own carries no answers, except those a resumed one repeats.
+    // A GET stream carries no answers of its own, but a resumed one repeats earlier ones.
     let unknown = match call {
-        None if is_resumption => UnknownIds::ByShape,
-        _ => UnknownIds::Refuse,
+        Some(_) => UnknownIds::Refuse,
+        None => UnknownIds::ByShape,
     };
     StreamFilter::new(era, expected.into_iter().collect(), unknown, limit)
 }

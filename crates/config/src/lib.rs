@@ -1,12 +1,25 @@
 //! YAML and JSON objects to a snapshot, or diagnostics that point at file:line.
 
+mod address;
+mod compile;
+mod decode;
 mod diagnostic;
+mod dump;
+mod kind;
+mod object;
 mod path;
+mod raw;
 mod route;
+mod schema;
 mod snapshot;
+mod suggest;
+mod yaml;
 
+pub use address::is_private;
+pub use compile::{GATEWAY_CLASS, check, compile};
 pub use diagnostic::{Diagnostic, Severity, Skipped};
 pub use path::{PathError, normalize_path};
+pub use schema::schemas;
 pub use route::{RouteQuery, RouteTable};
 pub use snapshot::*;
 pub use waypoint_policy::ObjectName;
@@ -46,10 +59,4 @@ pub struct Outcome {
     pub diagnostics: Vec<Diagnostic>,
     /// Objects of other projects.
     pub skipped: Vec<Skipped>,
-}
-
-/// Compiles the objects in these files for one waypoint. All findings at once.
-#[must_use]
-pub fn compile(_files: &[File], _options: &Options) -> Outcome {
-    Outcome { snapshot: None, diagnostics: Vec::new(), skipped: Vec::new() }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use waypoint_llm as llm;
+pub use waypoint_mcp::Denial;
 use waypoint_policy::{ObjectName, PolicySet, ProviderId, Secret, ServerId, SpiffeId, TargetId};
 
 use crate::route::RouteTable;
@@ -229,6 +230,8 @@ pub struct Provider {
 pub struct Server {
     /// Its index in [`Snapshot::servers`].
     pub id: ServerId,
+    /// `namespace/proxy/route` of the first route that names it.
+    pub label: Arc<str>,
     /// Where requests go.
     pub endpoint: Endpoint,
     /// The path of the MCP endpoint there, beginning with `/`.
@@ -358,16 +361,6 @@ impl Default for McpTimeouts {
     }
 }
 
-/// How a denied tool looks to the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Denial {
-    /// As if it did not exist.
-    #[default]
-    Hide,
-    /// `403`.
-    Explicit,
-}
-
 /// One match of one rule of an `HTTPRoute`.
 #[derive(Debug)]
 pub struct PlainRoute {
@@ -399,7 +392,7 @@ pub struct PlainMatch {
 }
 
 /// How a path is matched, on the normalized path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathMatch {
     /// Segment by segment; `/`, or `/…` without a trailing slash.
     Prefix(String),

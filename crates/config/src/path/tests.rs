@@ -41,7 +41,8 @@ proptest! {
     #[test]
     fn is_idempotent(path in "/([a-c./%2eéE;~]|%2e|/)*") {
         if let Ok(once) = normalize_path(&path) {
-            prop_assert_eq!(normalize_path(&once).as_deref(), Ok(&*once));
+            let again = normalize_path(&once);
+            prop_assert_eq!(again.as_deref(), Ok(&*once));
             prop_assert!(!once.contains("//"));
             prop_assert!(!once.split('/').any(|s| s == "." || s == ".."));
         }

@@ -1,0 +1,160 @@
+//! From raw objects to a snapshot: names resolved, matchers built, all errors at once.
+
+mod agent;
+mod attach;
+mod draft;
+mod endpoint;
+mod gateway;
+mod http;
+mod llm;
+mod mcp;
+mod parameters;
+mod refs;
+mod set;
+mod solo;
+
+use waypoint_policy::{Kind, ObjectName, ObjectRef, PolicySet, Posture, Settings};
+
+use crate::diagnostic::{Diagnostic, Skipped};
+use crate::kind::ObjectKind;
+use crate::object::{self, Diagnostics, Object};
+use crate::snapshot::{Provider, Route, Snapshot};
+use crate::{File, Options, Outcome};
+
+use draft::Drafts;
+use gateway::Chosen;
+use set::Set;
+
+/// The class of the Gateways that are ours.
+pub const GATEWAY_CLASS: &str = "kgateway-waypoint";
+
+/// Compiles the objects in these files for one waypoint. All findings at once.
+#[must_use]
+pub fn compile(files: &[File], options: &Options) -> Outcome {
+    let mut out = Diagnostics::default();
+    let (objects, skipped) = object::load(files, &mut out);
+    let set = Set::read(&objects, &mut out);
+    let snapshot = gateway::choose(&set, options.gateway.as_ref(), &mut out)
+        .and_then(|name| one(&set, &name, &mut out));
+    outcome(snapshot, out, skipped)
+}
+
+/// Compiles the objects in these files for every waypoint in them, or for the one that is named.
+/// For commands that look for mistakes; there is no snapshot when there are several waypoints.
+#[must_use]
+pub fn check(files: &[File], options: &Options) -> Outcome {
+    if options.gateway.is_some() {
+        return compile(files, options);
+    }
+    let mut out = Diagnostics::default();
+    let (objects, skipped) = object::load(files, &mut out);
+    let set = Set::read(&objects, &mut out);
+    let names = gateway::ours(&set);
+    if names.is_empty() {
+        let _ = gateway::choose(&set, None, &mut out);
+    }
+    let mut snapshots: Vec<_> = names.iter().filter_map(|name| one(&set, name, &mut out)).collect();
+    let snapshot = snapshots.pop().filter(|_| snapshots.is_empty());
+    outcome(snapshot, out, skipped)
+}
+
+fn outcome(snapshot: Option<Snapshot>, out: Diagnostics, skipped: Vec<Skipped>) -> Outcome {
+    let diagnostics = out.finish();
+    let failed = diagnostics.iter().any(Diagnostic::is_error);
+    Outcome { snapshot: snapshot.filter(|_| !failed), diagnostics, skipped }
+}
+
+fn one(set: &Set<'_>, name: &ObjectName, out: &mut Diagnostics) -> Option<Snapshot> {
+    let gateway = set.gateways.get(name)?;
+    let parameters = parameters::compile(set, gateway, out);
+    let chosen = Chosen::compile(set, gateway, &parameters, out);
+    let mut drafts = Drafts::default();
+    llm::providers(set, &chosen, &mut drafts, out);
+    solo::compile(set, &chosen, &mut drafts, out);
+    llm::routes(set, &chosen, &mut drafts, out);
+    mcp::compile(set, &chosen, &mut drafts, out);
+    http::compile(set, &chosen, &mut drafts, out);
+    let policies = agent::compile(set, &chosen, &drafts, out);
+    drafts.report_equal(out);
+    drafts.warn_unreachable(&chosen, out);
+    let settings = Settings {
+        posture: parameters.posture,
+        namespace: name.namespace.clone(),
+        trust_domains: chosen.parameters.trust_domains.iter().map(|d| d.as_str().into()).collect(),
+    };
+    Some(finish(name, chosen, drafts, PolicySet::compile(policies, settings)))
+}
+
+fn finish(name: &ObjectName, chosen: Chosen<'_>, drafts: Drafts<'_>, policy: PolicySet) -> Snapshot {
+    let gateway_target = policy.target(&ObjectRef::whole(Kind::Gateway, name.clone()));
+    let providers = drafts
+        .providers
+        .into_iter()
+        .map(|draft| {
+            let target = ObjectRef::whole(Kind::LlmProvider, draft.llm.name.clone());
+            Provider { target: policy.target(&target).filter(|_| !draft.imported), ..draft.provider() }
+        })
+        .collect();
+    let mut routes = crate::RouteTable::new(chosen.listeners.len());
+    for draft in drafts.routes {
+        let mut route = draft.route;
+        let targets: Vec<_> =
+            gateway_target.into_iter().chain(draft.targets.iter().filter_map(|t| policy.target(t))).collect();
+        match &mut route {
+            Route::Llm(route) => route.targets = targets,
+            Route::Mcp(route) => route.targets = targets,
+            Route::Plain(route) => route.targets = targets,
+        }
+        routes.insert(route, &draft.listeners, &draft.hosts, &draft.matched);
+    }
+    Snapshot {
+        generation: 0,
+        gateway: name.clone(),
+        gateway_target,
+        parameters: chosen.parameters,
+        listeners: chosen.listeners,
+        policy,
+        providers,
+        servers: drafts.servers,
+        routes,
+    }
+}
+
+/// How an object is named in messages.
+fn title(object: &Object) -> String {
+    format!("{} {}", object.kind.as_str(), object.name)
+}
+
+/// The posture of the policy crate.
+fn posture(raw: Option<crate::raw::parameters::Posture>) -> Posture {
+    use crate::raw::parameters::Posture as Raw;
+    match raw {
+        Some(Raw::Observe) => Posture::Observe,
+        Some(Raw::Strict) => Posture::Strict,
+        Some(Raw::Graduated) | None => Posture::Graduated,
+    }
+}
+
+/// An object that is named but was not found; silent when it is there and broken.
+fn missing(
+    set: &Set<'_>,
+    kind: ObjectKind,
+    name: &ObjectName,
+    at: object::At<'_>,
+    out: &mut Diagnostics,
+) {
+    if set.is_broken(kind, name) {
+        return;
+    }
+    let names = set.names(kind);
+    let same: Vec<&str> =
+        names.iter().filter(|n| n.namespace == name.namespace).map(|n| &*n.name).collect();
+    let hint = match crate::suggest::hint(&name.name, &same) {
+        hint if hint.starts_with("; did") => hint,
+        _ => String::new(),
+    };
+    out.error(at, "missing-reference", format!("there is no {} {name}{hint}", kind.as_str()));
+}
+
+#[cfg(test)]
+mod tests;

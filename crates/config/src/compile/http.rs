@@ -1,0 +1,511 @@
+//! `HTTPRoute`: plain routes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use waypoint_policy::{Kind, ObjectRef};
+
+use super::draft::{Drafts, RouteDraft};
+use super::endpoint::{self, TlsChoice};
+use super::gateway::Chosen;
+use super::set::{Decoded, Set};
+use super::{attach, missing, refs};
+use crate::address::is_private;
+use crate::kind::ObjectKind;
+use crate::object::{At, Diagnostics};
+use crate::raw::http as raw;
+use crate::raw::istio;
+use crate::snapshot::{
+    Address, Endpoint, Filter, HeaderChanges, Parameters, PathMatch, PathRewrite, PlainBackend,
+    PlainMatch, PlainRoute, Redirect, Rewrite, Route,
+};
+
+const ISTIO: &str = "networking.istio.io";
+const MAX_WEIGHT: u32 = 1_000_000;
+
+pub(super) fn compile<'a>(
+    set: &'a Set<'a>,
+    chosen: &Chosen<'_>,
+    drafts: &mut Drafts<'a>,
+    out: &mut Diagnostics,
+) {
+    for route in set.http_routes.values() {
+        let (object, spec) = (route.object, &route.raw);
+        let parents = Some(spec.parent_refs.as_slice());
+        let Some(listeners) = attach::listeners(set, chosen, object, parents, out) else { continue };
+        let at = object.spec();
+        let hosts = endpoint::host_names(&spec.hostnames, at.key("hostnames"), out);
+        for (index, rule) in spec.rules.iter().enumerate() {
+            let at = at.key("rules").index(index);
+            let context = Rule { set, parameters: &chosen.parameters, route, at };
+            for (matched, place) in context.matches(rule, out) {
+                let (filters, backends) = match drafts.routes.last() {
+                    // The matches of one rule share the rest of it.
+                    Some(RouteDraft { route: Route::Plain(last), .. })
+                        if last.name == object.name && last.rule == index =>
+                    {
+                        (last.filters.clone(), last.backends.clone())
+                    }
+                    _ => {
+                        let filters = context.filters(rule, out);
+                        let backends = context.backends(rule, &filters, out);
+                        (filters, backends)
+                    }
+                };
+                drafts.routes.push(RouteDraft {
+                    route: Route::Plain(PlainRoute {
+                        name: object.name.clone(),
+                        rule: index,
+                        targets: Vec::new(),
+                        matched: matched.clone(),
+                        filters,
+                        backends,
+                        // GEP-1742: zero switches the timeout off.
+                        request_timeout: rule.timeouts.request.map(|t| t.0).filter(|t| !t.is_zero()),
+                    }),
+                    targets: vec![ObjectRef::whole(Kind::HttpRoute, object.name.clone())],
+                    listeners: listeners.clone(),
+                    hosts: hosts.clone(),
+                    matched,
+                    title: super::title(object),
+                    at: place,
+                });
+            }
+            if rule.timeouts.backend_request.is_some() {
+                let message = "`backendRequest` is not applied yet; `request` is";
+                out.warning(at.key("timeouts").key("backendRequest"), "not-served", message);
+            }
+        }
+    }
+}
+
+struct Rule<'a, 'p> {
+    set: &'a Set<'a>,
+    parameters: &'p Parameters,
+    route: &'a Decoded<'a, raw::HttpRoute>,
+    at: At<'a>,
+}
+
+impl<'a> Rule<'a, '_> {
+    fn matches(&self, rule: &raw::HttpRule, out: &mut Diagnostics) -> Vec<(PlainMatch, At<'a>)> {
+        if rule.matches.is_empty() {
+            let path = PathMatch::Prefix("/".to_owned());
+            return vec![(PlainMatch { path, method: None, headers: Vec::new() }, self.at)];
+        }
+        let at = self.at.key("matches");
+        let all = rule.matches.iter().enumerate();
+        all.filter_map(|(index, matched)| one_match(matched, at.index(index), out)).collect()
+    }
+
+    fn filters(&self, rule: &raw::HttpRule, out: &mut Diagnostics) -> Arc<[Filter]> {
+        let at = self.at.key("filters");
+        let all = rule.filters.iter().enumerate();
+        let filters: Vec<Filter> =
+            all.filter_map(|(index, filter)| one_filter(filter, at.index(index), out)).collect();
+        let is_redirect = |filter: &Filter| matches!(filter, Filter::Redirect(_));
+        let is_rewrite = |filter: &Filter| matches!(filter, Filter::Rewrite(_));
+        if filters.iter().any(is_redirect) && filters.iter().any(is_rewrite) {
+            out.error(at, "bad-filter", "a rule either redirects or rewrites");
+        }
+        for (what, count) in [
+            ("RequestRedirect", filters.iter().filter(|f| is_redirect(f)).count()),
+            ("URLRewrite", filters.iter().filter(|f| is_rewrite(f)).count()),
+        ] {
+            if count > 1 {
+                out.error(at, "bad-filter", format!("a rule has at most one {what}"));
+            }
+        }
+        filters.into()
+    }
+
+    fn backends(
+        &self,
+        rule: &raw::HttpRule,
+        filters: &[Filter],
+        out: &mut Diagnostics,
+    ) -> Arc<[PlainBackend]> {
+        let at = self.at.key("backendRefs");
+        let redirects = filters.iter().any(|filter| matches!(filter, Filter::Redirect(_)));
+        let unread = rule.filters.len() != filters.len();
+        match rule.backend_refs.is_empty() {
+            true if !redirects && !unread => {
+                out.error(at, "empty-list", "a rule without a redirect needs `backendRefs`");
+            }
+            false if redirects => {
+                out.error(at, "bad-filter", "a rule that redirects has no `backendRefs`");
+            }
+            _ => {}
+        }
+        let mut backends = Vec::new();
+        for (index, backend) in rule.backend_refs.iter().enumerate() {
+            let at = at.index(index);
+            if !backend.filters.is_empty() {
+                let message = "filters of a backend are not supported yet; use the rule's";
+                out.error(at.key("filters"), "not-enforced", message);
+            }
+            let weight = backend.weight.unwrap_or(1);
+            if weight > MAX_WEIGHT {
+                let message = format!("`weight` must be at most {MAX_WEIGHT}");
+                out.error(at.key("weight"), "bad-value", message);
+            }
+            let found = self.backend(backend, at, out);
+            backends.extend(found.filter(|_| weight > 0).map(|found| PlainBackend { weight, ..found }));
+        }
+        backends.into()
+    }
+
+    fn backend(
+        &self,
+        backend: &raw::HttpBackendRef,
+        at: At<'_>,
+        out: &mut Diagnostics,
+    ) -> Option<PlainBackend> {
+        let Some(port) = backend.port.filter(|port| *port > 0) else {
+            out.error(at, "missing-field", "`port` is missing");
+            return None;
+        };
+        let object = self.route.object;
+        let name = refs::named(backend.namespace.as_deref(), &backend.name, object);
+        let from = refs::From::object(object);
+        let (group, kind) =
+            (backend.group.as_deref().unwrap_or(""), backend.kind.as_deref().unwrap_or("Service"));
+        let at = at.key("name");
+        match (group, kind) {
+            ("", "Service") => {
+                if !self.set.services.contains_key(&name) {
+                    missing(self.set, ObjectKind::Service, &name, at, out);
+                    return None;
+                }
+                if !refs::granted(self.set, from, ObjectKind::Service, &name, at, out) {
+                    return None;
+                }
+                let endpoint =
+                    endpoint::of_service(self.set, &name, port, None, self.parameters, at, out)?;
+                let external = !endpoint.private;
+                Some(PlainBackend { name, endpoint, weight: 1, external })
+            }
+            (ISTIO, "ServiceEntry") => {
+                let Some(entry) = self.set.entries.get(&name) else {
+                    missing(self.set, ObjectKind::ServiceEntry, &name, at, out);
+                    return None;
+                };
+                if !refs::granted(self.set, from, ObjectKind::ServiceEntry, &name, at, out) {
+                    return None;
+                }
+                let [host] = entry.raw.hosts.as_slice() else {
+                    let message = format!(
+                        "ServiceEntry {name} has several hosts; name one with kind `Hostname`"
+                    );
+                    out.error(at, "bad-backend", message);
+                    return None;
+                };
+                self.external(entry, host, port, at, out)
+            }
+            (ISTIO, "Hostname") => {
+                let host = backend.name.to_ascii_lowercase();
+                let entry = self.set.entries.values().find(|entry| {
+                    entry.object.name.namespace == object.name.namespace
+                        && entry.raw.hosts.iter().any(|own| own.eq_ignore_ascii_case(&host))
+                });
+                let Some(entry) = entry else {
+                    if !self.set.any_broken(ObjectKind::ServiceEntry) {
+                        let message = format!(
+                            "no ServiceEntry of namespace `{}` has host `{host}`",
+                            object.name.namespace
+                        );
+                        out.error(at, "missing-reference", message);
+                    }
+                    return None;
+                };
+                self.external(entry, &host, port, at, out)
+            }
+            _ => {
+                let message = format!(
+                    "backend `{group}/{kind}` is not one of `Service`, `{ISTIO}/ServiceEntry`, \
+                     `{ISTIO}/Hostname`"
+                );
+                out.error(at, "unknown-value", message);
+                None
+            }
+        }
+    }
+
+    fn external(
+        &self,
+        entry: &Decoded<'_, istio::ServiceEntry>,
+        host: &str,
+        port: u16,
+        at: At<'_>,
+        out: &mut Diagnostics,
+    ) -> Option<PlainBackend> {
+        let host = match endpoint::host_name(host, false) {
+            Ok(host) => host,
+            Err(why) => {
+                out.error(at, "bad-hostname", why);
+                return None;
+            }
+        };
+        let name = &entry.object.name;
+        let Some(entry_port) = entry.raw.ports.iter().find(|p| p.number == port) else {
+            out.error(at, "missing-reference", format!("ServiceEntry {name} has no port {port}"));
+            return None;
+        };
+        let external = entry.raw.location != Some(istio::Location::Internal);
+        let protocol = entry_port.protocol.as_deref().unwrap_or("HTTP").to_ascii_uppercase();
+        let tls = matches!(protocol.as_str(), "HTTPS" | "TLS").then(TlsChoice::default);
+        let target = entry_port.target_port.unwrap_or(port);
+        let base = endpoint::of_host(&host, target, tls, self.parameters, at, out)?;
+        let address = self.addresses(entry, entry_port, at, out)?;
+        Some(PlainBackend {
+            name: endpoint::external_name(&name.namespace, &base.host),
+            endpoint: Endpoint {
+                address: address.unwrap_or(base.address.clone()),
+                private: base.private || !external,
+                http2: matches!(protocol.as_str(), "HTTP2" | "GRPC"),
+                ..base
+            },
+            weight: 1,
+            external,
+        })
+    }
+
+    /// The addresses a ServiceEntry gives; `Some(None)` when its host is to be looked up.
+    fn addresses(
+        &self,
+        entry: &Decoded<'_, istio::ServiceEntry>,
+        port: &istio::EntryPort,
+        at: At<'_>,
+        out: &mut Diagnostics,
+    ) -> Option<Option<Address>> {
+        let spec = entry.raw.endpoints.iter().enumerate();
+        let port_of = |endpoint: &istio::EntryEndpoint| {
+            let own = endpoint.ports.get(&port.name).copied();
+            own.or(port.target_port).unwrap_or(port.number)
+        };
+        match entry.raw.resolution.unwrap_or(istio::Resolution::None) {
+            istio::Resolution::Static => {
+                let mut fixed = Vec::new();
+                for (index, endpoint) in spec {
+                    let at = entry.object.spec().key("endpoints").index(index).key("address");
+                    let Ok(ip) = endpoint.address.parse() else {
+                        let message = format!("`{}` is not an IP address", endpoint.address);
+                        out.error(at, "bad-value", message);
+                        continue;
+                    };
+                    let allowed = &self.parameters.allow_private;
+                    let external = entry.raw.location != Some(istio::Location::Internal);
+                    if external && is_private(ip) && !allowed.iter().any(|net| net.contains(&ip)) {
+                        let message = format!(
+                            "{ip} is a private address; name it in `allowPrivateEndpoints` of the \
+                             WaypointParameters if requests may go there"
+                        );
+                        out.error(at, "private-endpoint", message);
+                        continue;
+                    }
+                    fixed.push(SocketAddr::new(ip, port_of(endpoint)));
+                }
+                if entry.raw.endpoints.is_empty() {
+                    let message =
+                        format!("ServiceEntry {} is STATIC and has no endpoints", entry.object.name);
+                    out.error(at, "bad-backend", message);
+                }
+                (!fixed.is_empty()).then_some(Some(Address::Fixed(fixed)))
+            }
+            istio::Resolution::Dns | istio::Resolution::DnsRoundRobin => {
+                match entry.raw.endpoints.as_slice() {
+                    [] => Some(None),
+                    [one] if one.address.parse::<std::net::IpAddr>().is_err() => {
+                        Some(Some(Address::Dns(one.address.to_ascii_lowercase())))
+                    }
+                    _ => {
+                        let message = "a DNS entry is looked up by its host or by one endpoint's name";
+                        out.error(entry.object.spec().key("endpoints"), "not-enforced", message);
+                        None
+                    }
+                }
+            }
+            istio::Resolution::None | istio::Resolution::DynamicDns => {
+                let message = format!(
+                    "ServiceEntry {} must have `resolution: DNS` or `STATIC` to be a backend",
+                    entry.object.name
+                );
+                out.error(at, "bad-backend", message);
+                None
+            }
+        }
+    }
+}
+
+fn one_match<'a>(
+    raw: &raw::HttpMatch,
+    at: At<'a>,
+    out: &mut Diagnostics,
+) -> Option<(PlainMatch, At<'a>)> {
+    let path_at = at.key("path").key("value");
+    let value = raw.path.as_ref().and_then(|path| path.value.as_deref()).unwrap_or("/");
+    let kind = raw.path.as_ref().and_then(|path| path.kind).unwrap_or(raw::HttpPathKind::PathPrefix);
+    let path = match kind {
+        raw::HttpPathKind::PathPrefix => endpoint::prefix(value, path_at, out).map(PathMatch::Prefix),
+        raw::HttpPathKind::Exact if crate::normalize_path(value).is_ok_and(|n| n == value) => {
+            Some(PathMatch::Exact(value.to_owned()))
+        }
+        raw::HttpPathKind::Exact => {
+            out.error(path_at, "bad-path", format!("`{value}` is not a path in normal form"));
+            None
+        }
+        raw::HttpPathKind::RegularExpression => {
+            let message = "`RegularExpression` is not supported; use `Exact` or `PathPrefix`";
+            out.error(at.key("path").key("type"), "not-enforced", message);
+            None
+        }
+    };
+    if raw.query_params.as_ref().is_some_and(|params| !params.is_empty()) {
+        let message = "`queryParams` is not supported; without it the match would be wider";
+        out.error(at.key("queryParams"), "not-enforced", message);
+    }
+    let mut headers: Vec<(String, String)> = Vec::new();
+    for (index, header) in raw.headers.iter().enumerate() {
+        let at = at.key("headers").index(index);
+        if header.kind == Some(raw::HttpHeaderKind::RegularExpression) {
+            let message = "`RegularExpression` is not supported; use `Exact`";
+            out.error(at.key("type"), "not-enforced", message);
+        }
+        let Some(name) = token(&header.name, at.key("name"), out) else { continue };
+        // Gateway API: the first of equal names holds.
+        if !headers.iter().any(|(other, _)| *other == name) {
+            headers.push((name, header.value.clone()));
+        }
+    }
+    let method = match raw.method.as_deref() {
+        None => None,
+        Some(method) if METHODS.contains(&method) => Some(method.to_owned()),
+        Some(method) => {
+            let known: Vec<String> = METHODS.iter().map(|m| format!("`{m}`")).collect();
+            let message = format!("`{method}` is not one of {}", known.join(", "));
+            out.error(at.key("method"), "unknown-value", message);
+            None
+        }
+    };
+    let place = if raw.path.is_some() { path_at } else { at };
+    Some((PlainMatch { path: path?, method, headers }, place))
+}
+
+const METHODS: &[&str] =
+    &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+
+/// A header name in lower case (RFC 9110 §5.6.2).
+fn token(name: &str, at: At<'_>, out: &mut Diagnostics) -> Option<String> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if !name.is_empty() && name.bytes().all(known) {
+        return Some(name.to_ascii_lowercase());
+    }
+    out.error(at, "bad-value", format!("`{name}` is not a header name"));
+    None
+}
+
+fn one_filter(raw: &raw::HttpFilter, at: At<'_>, out: &mut Diagnostics) -> Option<Filter> {
+    use raw::HttpFilterKind as Kind;
+    let mut absent = |field: &str| {
+        out.error(at, "missing-field", format!("`{field}` is missing"));
+        None
+    };
+    match raw.kind {
+        Kind::RequestHeaderModifier => match &raw.request_header_modifier {
+            Some(raw) => Some(Filter::RequestHeaders(changes(raw, at.key("requestHeaderModifier"), out))),
+            None => absent("requestHeaderModifier"),
+        },
+        Kind::ResponseHeaderModifier => match &raw.response_header_modifier {
+            Some(raw) => {
+                Some(Filter::ResponseHeaders(changes(raw, at.key("responseHeaderModifier"), out)))
+            }
+            None => absent("responseHeaderModifier"),
+        },
+        Kind::RequestRedirect => match &raw.request_redirect {
+            Some(raw) => redirect(raw, at.key("requestRedirect"), out).map(Filter::Redirect),
+            None => absent("requestRedirect"),
+        },
+        Kind::UrlRewrite => match &raw.url_rewrite {
+            Some(raw) => {
+                let at = at.key("urlRewrite");
+                let hostname = host(raw.hostname.as_deref(), at, out);
+                let path = raw.path.as_ref().and_then(|path| rewrite(path, at.key("path"), out));
+                Some(Filter::Rewrite(Rewrite { hostname, path }))
+            }
+            None => absent("urlRewrite"),
+        },
+        Kind::RequestMirror | Kind::Cors | Kind::ExternalAuth | Kind::ExtensionRef => {
+            let message = "this filter is not supported; use `RequestHeaderModifier`, \
+                           `ResponseHeaderModifier`, `RequestRedirect` or `URLRewrite`";
+            out.error(at.key("type"), "not-enforced", message);
+            None
+        }
+    }
+}
+
+fn changes(raw: &raw::HeaderModifier, at: At<'_>, out: &mut Diagnostics) -> HeaderChanges {
+    let mut changes = HeaderChanges::default();
+    for (field, from, to) in
+        [("set", &raw.set, &mut changes.set), ("add", &raw.add, &mut changes.add)]
+    {
+        for (index, header) in from.iter().enumerate() {
+            let at = at.key(field).index(index);
+            // RFC 9110 §5.5.
+            let fits = |c: char| c == '\t' || (' '..='~').contains(&c);
+            if !header.value.chars().all(fits) || header.value.trim() != header.value {
+                let message = "a header value is visible ASCII without spaces at its ends";
+                out.error(at.key("value"), "bad-value", message);
+            }
+            let name = token(&header.name, at.key("name"), out);
+            to.extend(name.map(|name| (name, header.value.clone())));
+        }
+    }
+    for (index, name) in raw.remove.iter().enumerate() {
+        changes.remove.extend(token(name, at.key("remove").index(index), out));
+    }
+    changes
+}
+
+fn redirect(raw: &raw::RequestRedirect, at: At<'_>, out: &mut Diagnostics) -> Option<Redirect> {
+    if let Some(other) = raw.scheme.as_deref().filter(|s| !matches!(*s, "http" | "https")) {
+        let message = format!("`{other}` is not one of `http`, `https`");
+        out.error(at.key("scheme"), "unknown-value", message);
+    }
+    let status = raw.status_code.unwrap_or(302);
+    if !matches!(status, 301 | 302) {
+        let message = format!("`{status}` is not one of `301`, `302`");
+        out.error(at.key("statusCode"), "unknown-value", message);
+    }
+    Some(Redirect {
+        scheme: raw.scheme.clone(),
+        hostname: host(raw.hostname.as_deref(), at, out),
+        port: raw.port,
+        path: raw.path.as_ref().and_then(|path| rewrite(path, at.key("path"), out)),
+        status,
+    })
+}
+
+fn host(name: Option<&str>, at: At<'_>, out: &mut Diagnostics) -> Option<String> {
+    super::llm::tls_hostname(name, at, out)
+}
+
+fn rewrite(raw: &raw::PathModifier, at: At<'_>, out: &mut Diagnostics) -> Option<PathRewrite> {
+    let (field, value) = match raw.kind {
+        raw::PathModifierKind::ReplaceFullPath => ("replaceFullPath", &raw.replace_full_path),
+        raw::PathModifierKind::ReplacePrefixMatch => ("replacePrefixMatch", &raw.replace_prefix_match),
+    };
+    let Some(value) = value else {
+        out.error(at, "missing-field", format!("`{field}` is missing"));
+        return None;
+    };
+    // An empty replacement takes the prefix away.
+    let value = if value.is_empty() { "/" } else { value };
+    if !crate::normalize_path(value).is_ok_and(|normal| normal == value) {
+        out.error(at.key(field), "bad-path", format!("`{value}` is not a path in normal form"));
+        return None;
+    }
+    Some(match raw.kind {
+        raw::PathModifierKind::ReplaceFullPath => PathRewrite::Full(value.to_owned()),
+        raw::PathModifierKind::ReplacePrefixMatch => PathRewrite::Prefix(value.to_owned()),
+    })
+}
+

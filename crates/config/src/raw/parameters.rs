@@ -1,0 +1,153 @@
+//! `WaypointParameters`: settings of a waypoint.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{CertificateRef, Duration, Text};
+
+/// Settings of a waypoint; a Gateway names them in `spec.infrastructure.parametersRef`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct WaypointParameters {
+    /// What happens to requests that no policy covers; default Graduated.
+    pub(crate) posture: Option<Posture>,
+    /// By name of a listener of the Gateway.
+    #[serde(default)]
+    pub(crate) listeners: BTreeMap<String, ListenerParameters>,
+    /// The waypoint's own certificate.
+    pub(crate) identity: Option<Identity>,
+    /// The own trust domain first, then its aliases; default `cluster.local`.
+    pub(crate) trust_domains: Option<Vec<String>>,
+    /// CIDRs that providers and external hosts may resolve to; by default none.
+    #[serde(default)]
+    pub(crate) allow_private_endpoints: Vec<Text<ipnet::IpNet>>,
+    /// Where audit events go; default standard output.
+    pub(crate) audit: Option<Audit>,
+    /// Bounds on what callers may make the waypoint hold.
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    /// How long streams may finish after shutdown was asked for; default 30s.
+    pub(crate) drain_timeout: Option<Duration>,
+    /// What follows `.svc.` in the DNS names of Services; default `cluster.local`.
+    pub(crate) dns_suffix: Option<String>,
+    #[schemars(skip)]
+    pub(crate) trusted_waypoints: Option<serde_json::Value>,
+    #[schemars(skip)]
+    pub(crate) limit_store: Option<serde_json::Value>,
+}
+
+/// What happens to requests that no policy covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub(crate) enum Posture {
+    /// Allowed and recorded as what would be denied.
+    Observe,
+    /// Callers of the waypoint's namespace are allowed.
+    Graduated,
+    /// Denied.
+    Strict,
+}
+
+/// Settings of one listener.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct ListenerParameters {
+    /// What is asked of callers; HTTPS listeners only.
+    pub(crate) client_certificate: Option<ClientCertificate>,
+    /// Developer identity: who every caller is taken to be. Loopback addresses only.
+    pub(crate) principal: Option<Text<waypoint_policy::SpiffeId>>,
+}
+
+/// Whether callers show a certificate.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct ClientCertificate {
+    pub(crate) mode: ClientCertificateMode,
+    /// Roots that may sign it (`ca.crt`).
+    #[serde(default)]
+    pub(crate) ca_certificate_refs: Vec<CertificateRef>,
+}
+
+/// Whether callers show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub(crate) enum ClientCertificateMode {
+    Required,
+    Optional,
+    Off,
+}
+
+/// The waypoint's own certificate. Exactly one field.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Identity {
+    pub(crate) files: Option<IdentityFiles>,
+    #[serde(rename = "workloadAPI")]
+    #[schemars(skip)]
+    pub(crate) workload_api: Option<serde_json::Value>,
+    #[serde(rename = "istioCA")]
+    #[schemars(skip)]
+    pub(crate) istio_ca: Option<serde_json::Value>,
+}
+
+/// PEM files that are read again when they change.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct IdentityFiles {
+    /// Chain, leaf first.
+    pub(crate) certificate: String,
+    pub(crate) private_key: String,
+    /// Roots that sign the peers.
+    pub(crate) trust_bundle: String,
+}
+
+/// Where audit events go.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Audit {
+    /// One line each on standard output.
+    pub(crate) stdout: Option<Stdout>,
+    /// One line each in a file.
+    pub(crate) file: Option<AuditFile>,
+}
+
+/// No settings yet.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Stdout {}
+
+/// An audit file that is rotated by size.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct AuditFile {
+    pub(crate) path: String,
+    /// Size at which a new file is begun; default 256.
+    #[serde(rename = "maxSizeMiB")]
+    pub(crate) max_size_mib: Option<u32>,
+}
+
+/// Bounds on what callers may make the waypoint hold.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Limits {
+    /// Open connections of callers; default 10000.
+    pub(crate) connections: Option<u32>,
+    /// Request head in bytes; default 65536.
+    pub(crate) header_bytes: Option<u32>,
+    /// To the end of a request head; default 10s.
+    pub(crate) header_timeout: Option<Duration>,
+    /// Body of an LLM request in bytes; default 32 MiB.
+    pub(crate) llm_body_bytes: Option<u32>,
+    /// Body of an MCP request in bytes; default 4 MiB.
+    pub(crate) mcp_body_bytes: Option<u32>,
+    /// One server-sent event in bytes; default 16 MiB.
+    pub(crate) sse_event_bytes: Option<u32>,
+    /// A plain answer that has to be held whole, in bytes; default 64 MiB.
+    pub(crate) answer_bytes: Option<u32>,
+    /// TLS handshake of a caller; default 10s.
+    pub(crate) handshake_timeout: Option<Duration>,
+    /// A kept connection without a request; default 60s.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Between two pieces of a request body; default 60s.
+    pub(crate) body_timeout: Option<Duration>,
+}

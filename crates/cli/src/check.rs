@@ -1,0 +1,178 @@
+//! `check`: what is wrong with a configuration, and what it would do.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+use waypoint_config::{Diagnostic, Outcome, Route, Severity, Snapshot};
+
+use crate::configuration::{self, GatewayName};
+
+const EXAMPLE: &str = "\
+Example:
+  kgateway-waypoint check config/examples
+
+Prints one line per finding, `file:line:col: error[code]: …`, on standard error. Exits with 1 if
+there is an error; warnings alone are 0.";
+
+/// Look for mistakes in a configuration without serving it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct Arguments {
+    /// Files, or directories of `.yaml`, `.yml` and `.json` files.
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    /// Only look at what concerns this Gateway.
+    #[arg(long, value_name = "NS/NAME")]
+    gateway: Option<GatewayName>,
+    /// How to print.
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Compiles and prints.
+///
+/// # Errors
+/// When files cannot be read.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let files = configuration::read(&arguments.paths)?;
+    let options = configuration::options(arguments.gateway.as_ref());
+    let outcome = waypoint_config::check(&files, &options);
+    match arguments.output {
+        Format::Text => print_text(&outcome, files.len()),
+        Format::Json => println!("{:#}", to_json(&outcome)),
+    }
+    let failed = outcome.diagnostics.iter().any(Diagnostic::is_error);
+    Ok(if failed {
+        ExitCode::from(crate::FAILED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn print_text(outcome: &Outcome, files: usize) {
+    for diagnostic in &outcome.diagnostics {
+        eprintln!("{diagnostic}");
+    }
+    for skipped in &outcome.skipped {
+        println!("{skipped}");
+    }
+    let errors = outcome.diagnostics.iter().filter(|d| d.is_error()).count();
+    let warnings = outcome.diagnostics.len() - errors;
+    let files = counted(files, "file");
+    let warnings = counted(warnings, "warning");
+    match (&outcome.snapshot, errors) {
+        (Some(snapshot), _) => {
+            println!(
+                "ok: {files}, {warnings}; Gateway {}: {}",
+                snapshot.gateway,
+                Summary::of(snapshot)
+            );
+        }
+        (None, 0) => println!(
+            "ok: {files}, {warnings}; several Gateways, choose one with --gateway for a summary"
+        ),
+        (None, errors) => println!("not ok: {files}, {}, {warnings}", counted(errors, "error")),
+    }
+}
+
+/// `1 file`, `2 files`.
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// How much a configuration holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+struct Summary {
+    listeners: usize,
+    llm_routes: usize,
+    mcp_routes: usize,
+    http_routes: usize,
+    providers: usize,
+    servers: usize,
+    policies: usize,
+    rules: usize,
+}
+
+impl Summary {
+    fn of(snapshot: &Snapshot) -> Self {
+        let count =
+            |wanted: fn(&Route) -> bool| snapshot.routes.iter().filter(|r| wanted(r)).count();
+        let policies = snapshot.policy.policies();
+        Self {
+            listeners: snapshot.listeners.len(),
+            llm_routes: count(|route| matches!(route, Route::Llm(_))),
+            mcp_routes: count(|route| matches!(route, Route::Mcp(_))),
+            http_routes: count(|route| matches!(route, Route::Plain(_))),
+            providers: snapshot.providers.len(),
+            servers: snapshot.servers.len(),
+            policies: policies.len(),
+            rules: policies.iter().map(|policy| policy.rules.len()).sum(),
+        }
+    }
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts = [
+            counted(self.listeners, "listener"),
+            counted(self.llm_routes, "LLM route"),
+            counted(self.mcp_routes, "MCP route"),
+            counted(self.http_routes, "plain route"),
+            counted(self.providers, "provider"),
+            counted(self.servers, "MCP server"),
+            match self.policies {
+                1 => "1 policy".to_owned(),
+                several => format!("{several} policies"),
+            },
+            counted(self.rules, "rule"),
+        ];
+        f.write_str(&parts.join(", "))
+    }
+}
+
+fn to_json(outcome: &Outcome) -> serde_json::Value {
+    let diagnostics: Vec<_> = outcome
+        .diagnostics
+        .iter()
+        .map(|d| {
+            json!({
+                "severity": match d.severity {
+                    Severity::Error => "error",
+                    Severity::Warning => "warning",
+                },
+                "code": d.code,
+                "message": d.message,
+                "file": d.file,
+                "line": d.line,
+                "column": d.col,
+            })
+        })
+        .collect();
+    let skipped: Vec<_> = outcome
+        .skipped
+        .iter()
+        .map(|s| {
+            json!({
+                "apiVersion": s.api_version,
+                "kind": s.kind,
+                "name": s.name,
+                "file": s.file,
+                "line": s.line,
+            })
+        })
+        .collect();
+    json!({
+        "ok": !outcome.diagnostics.iter().any(Diagnostic::is_error),
+        "gateway": outcome.snapshot.as_ref().map(|snapshot| snapshot.gateway.to_string()),
+        "compiled": outcome.snapshot.as_ref().map(Summary::of),
+        "diagnostics": diagnostics,
+        "skipped": skipped,
+    })
+}

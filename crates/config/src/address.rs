@@ -9,7 +9,9 @@ impl Parameters {
     /// private one if the endpoint is a Service or `allowPrivateEndpoints` names it.
     #[must_use]
     pub fn may_connect(&self, endpoint: &Endpoint, ip: IpAddr) -> bool {
-        endpoint.private || !is_private(ip) || self.allow_private.iter().any(|net| net.contains(&ip))
+        endpoint.private
+            || !is_private(ip)
+            || self.allow_private.iter().any(|net| net.contains(&ip))
     }
 }
 

@@ -53,7 +53,10 @@ pub fn check(files: &[File], options: &Options) -> Outcome {
     if names.is_empty() {
         let _ = gateway::choose(&set, None, &mut out);
     }
-    let mut snapshots: Vec<_> = names.iter().filter_map(|name| one(&set, name, &mut out)).collect();
+    let mut snapshots: Vec<_> = names
+        .iter()
+        .filter_map(|name| one(&set, name, &mut out))
+        .collect();
     let snapshot = snapshots.pop().filter(|_| snapshots.is_empty());
     outcome(snapshot, out, skipped)
 }
@@ -61,7 +64,11 @@ pub fn check(files: &[File], options: &Options) -> Outcome {
 fn outcome(snapshot: Option<Snapshot>, out: Diagnostics, skipped: Vec<Skipped>) -> Outcome {
     let diagnostics = out.finish();
     let failed = diagnostics.iter().any(Diagnostic::is_error);
-    Outcome { snapshot: snapshot.filter(|_| !failed), diagnostics, skipped }
+    Outcome {
+        snapshot: snapshot.filter(|_| !failed),
+        diagnostics,
+        skipped,
+    }
 }
 
 fn one(set: &Set<'_>, name: &ObjectName, out: &mut Diagnostics) -> Option<Snapshot> {
@@ -80,26 +87,46 @@ fn one(set: &Set<'_>, name: &ObjectName, out: &mut Diagnostics) -> Option<Snapsh
     let settings = Settings {
         posture: parameters.posture,
         namespace: name.namespace.clone(),
-        trust_domains: chosen.parameters.trust_domains.iter().map(|d| d.as_str().into()).collect(),
+        trust_domains: chosen
+            .parameters
+            .trust_domains
+            .iter()
+            .map(|d| d.as_str().into())
+            .collect(),
     };
-    Some(finish(name, chosen, drafts, PolicySet::compile(policies, settings)))
+    Some(finish(
+        name,
+        chosen,
+        drafts,
+        PolicySet::compile(policies, settings),
+    ))
 }
 
-fn finish(name: &ObjectName, chosen: Chosen<'_>, drafts: Drafts<'_>, policy: PolicySet) -> Snapshot {
+fn finish(
+    name: &ObjectName,
+    chosen: Chosen<'_>,
+    drafts: Drafts<'_>,
+    policy: PolicySet,
+) -> Snapshot {
     let gateway_target = policy.target(&ObjectRef::whole(Kind::Gateway, name.clone()));
     let providers = drafts
         .providers
         .into_iter()
         .map(|draft| {
             let target = ObjectRef::whole(Kind::LlmProvider, draft.llm.name.clone());
-            Provider { target: policy.target(&target).filter(|_| !draft.imported), ..draft.provider() }
+            Provider {
+                target: policy.target(&target).filter(|_| !draft.imported),
+                ..draft.provider()
+            }
         })
         .collect();
     let mut routes = crate::RouteTable::new(chosen.listeners.len());
     for draft in drafts.routes {
         let mut route = draft.route;
-        let targets: Vec<_> =
-            gateway_target.into_iter().chain(draft.targets.iter().filter_map(|t| policy.target(t))).collect();
+        let targets: Vec<_> = gateway_target
+            .into_iter()
+            .chain(draft.targets.iter().filter_map(|t| policy.target(t)))
+            .collect();
         match &mut route {
             Route::Llm(route) => route.targets = targets,
             Route::Mcp(route) => route.targets = targets,
@@ -147,13 +174,20 @@ fn missing(
         return;
     }
     let names = set.names(kind);
-    let same: Vec<&str> =
-        names.iter().filter(|n| n.namespace == name.namespace).map(|n| &*n.name).collect();
+    let same: Vec<&str> = names
+        .iter()
+        .filter(|n| n.namespace == name.namespace)
+        .map(|n| &*n.name)
+        .collect();
     let hint = match crate::suggest::hint(&name.name, &same) {
         hint if hint.starts_with("; did") => hint,
         _ => String::new(),
     };
-    out.error(at, "missing-reference", format!("there is no {} {name}{hint}", kind.as_str()));
+    out.error(
+        at,
+        "missing-reference",
+        format!("there is no {} {name}{hint}", kind.as_str()),
+    );
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! copy, and the copy is tried again. What is missing only because we took it out is not an
 //! error of the author.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
@@ -39,7 +39,15 @@ pub(crate) fn decode<T: DeserializeOwned>(
     if let Value::Map(entries) = &mut node.value {
         entries.retain(|entry| !ENVELOPE.contains(&entry.key.as_str()));
     }
-    let mut decoder = Decoder { object, node, leniency, holes: HashSet::new(), out, errors: 0 };
+    let mut decoder = Decoder {
+        object,
+        node,
+        leniency,
+        holes: HashSet::new(),
+        gone: HashMap::new(),
+        out,
+        errors: 0,
+    };
     decoder.drop_nulls();
     decoder.run()
 }
@@ -51,6 +59,8 @@ struct Decoder<'a> {
     leniency: Option<&'a Leniency>,
     /// Fields we took out: the place of the map they were in, and their name.
     holes: HashSet<(Position, String)>,
+    /// Items we took out: the place of the list they were in, and their indexes as written.
+    gone: HashMap<Position, Vec<usize>>,
     out: &'a mut Diagnostics,
     errors: usize,
 }
@@ -99,7 +109,11 @@ impl Decoder<'_> {
         }
         if self.errors == 0 {
             // Not reached by any object that fits the kind.
-            self.report(self.node.at, "unreadable", "too many fields that this kind does not have".into());
+            self.report(
+                self.node.at,
+                "unreadable",
+                "too many fields that this kind does not have".into(),
+            );
         }
         None
     }
@@ -109,36 +123,52 @@ impl Decoder<'_> {
         if holes.is_some_and(|hole| self.holes.contains(&hole)) {
             return;
         }
-        let message = format!("`{}` is missing", show(path, Some(field)));
+        let message = format!("`{}` is missing", self.show(path, Some(field)));
         self.report(self.place(path), "missing-field", message);
     }
 
     fn unknown(&mut self, path: &[Step], field: &str, message: &str) {
-        let expected = message.split_once(", expected ").map(|(_, list)| list).unwrap_or_default();
+        let expected = message
+            .split_once(", expected ")
+            .map(|(_, list)| list)
+            .unwrap_or_default();
         let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-        let text = format!("unknown field `{}`{}", show(path, None), suggest::hint(field, &known));
+        let text = format!(
+            "unknown field `{}`{}",
+            self.show(path, None),
+            suggest::hint(field, &known)
+        );
+        // What was meant is not missing as well.
+        let meant = suggest::nearest(field, &known);
+        let parent = path
+            .split_last()
+            .and_then(|(_, parents)| self.find(parents));
+        if let (Some(meant), Some(parent)) = (meant, parent) {
+            self.holes.insert((parent.at, meant.to_owned()));
+        }
         let Some(leniency) = self.leniency else {
             self.report(self.key_place(path), "unknown-field", text);
             return;
         };
-        let below = |step: &Step| {
-            matches!(step, Step::Key(key) if leniency.strict_below.contains(&key.as_str()))
-        };
+        let below = |step: &Step| matches!(step, Step::Key(key) if leniency.strict_below.contains(&key.as_str()));
         if path.iter().rev().skip(1).any(below) {
             self.report(self.key_place(path), "unknown-field", text);
         } else if !leniency.ignored.contains(&field) {
             let at = self.object.at().moved(self.key_place(path));
-            self.out.warning(at, "unknown-field", format!("{text} (ignored)"));
+            self.out
+                .warning(at, "unknown-field", format!("{text} (ignored)"));
         }
     }
 
     fn bad(&mut self, path: &[Step], message: &str) {
         let secret = self.object.kind.as_str() == "Secret"
-            || path.iter().any(|step| matches!(step, Step::Key(key) if key == "credential"));
+            || path
+                .iter()
+                .any(|step| matches!(step, Step::Key(key) if key == "credential"));
         let (code, message) = phrase(message, secret);
         let message = match path {
             [] => message,
-            _ => format!("`{}`: {message}", show(path, None)),
+            _ => format!("`{}`: {message}", self.show(path, None)),
         };
         self.report(self.place(path), code, message);
     }
@@ -183,25 +213,30 @@ impl Decoder<'_> {
     }
 
     fn find(&self, path: &[Step]) -> Option<&Node> {
-        path.iter().try_fold(&self.node, |node, step| match (step, &node.value) {
-            (Step::Key(key), Value::Map(_)) => node.get(key),
-            (Step::Index(index), Value::List(items)) => items.get(*index),
-            _ => None,
-        })
+        path.iter()
+            .try_fold(&self.node, |node, step| match (step, &node.value) {
+                (Step::Key(key), Value::Map(_)) => node.get(key),
+                (Step::Index(index), Value::List(items)) => items.get(*index),
+                _ => None,
+            })
     }
 
     /// Takes a node out of the copy; false for the whole object.
     fn remove(&mut self, path: &[Step]) -> bool {
-        let Some((last, parents)) = path.split_last() else { return false };
-        let parent = parents.iter().try_fold(&mut self.node, |node, step| {
-            match (step, &mut node.value) {
-                (Step::Key(key), Value::Map(entries)) => {
-                    entries.iter_mut().find(|entry| entry.key == *key).map(|entry| &mut entry.value)
-                }
-                (Step::Index(index), Value::List(items)) => items.get_mut(*index),
-                _ => None,
-            }
-        });
+        let Some((last, parents)) = path.split_last() else {
+            return false;
+        };
+        let parent =
+            parents
+                .iter()
+                .try_fold(&mut self.node, |node, step| match (step, &mut node.value) {
+                    (Step::Key(key), Value::Map(entries)) => entries
+                        .iter_mut()
+                        .find(|entry| entry.key == *key)
+                        .map(|entry| &mut entry.value),
+                    (Step::Index(index), Value::List(items)) => items.get_mut(*index),
+                    _ => None,
+                });
         let Some(parent) = parent else { return false };
         match (last, &mut parent.value) {
             (Step::Key(key), Value::Map(entries)) => {
@@ -212,9 +247,35 @@ impl Decoder<'_> {
             }
             (Step::Index(index), Value::List(items)) if *index < items.len() => {
                 items.remove(*index);
+                let gone = self.gone.entry(parent.at).or_default();
+                gone.push(as_written(*index, gone));
+                gone.sort_unstable();
                 true
             }
             _ => false,
+        }
+    }
+
+    /// A path as people write it: `spec.rules[0].from`.
+    fn show(&self, path: &[Step], field: Option<&str>) -> String {
+        let mut text = String::new();
+        for (depth, step) in path.iter().enumerate() {
+            match step {
+                Step::Key(key) if text.is_empty() => text.push_str(key),
+                Step::Key(key) => text.push_str(&format!(".{key}")),
+                Step::Index(index) => {
+                    let list = self
+                        .find(&path[..depth])
+                        .and_then(|list| self.gone.get(&list.at));
+                    let index = as_written(*index, list.map_or(&[], Vec::as_slice));
+                    text.push_str(&format!("[{index}]"));
+                }
+            }
+        }
+        match field {
+            Some(field) if text.is_empty() => field.to_owned(),
+            Some(field) => format!("{text}.{field}"),
+            None => text,
         }
     }
 
@@ -225,7 +286,10 @@ impl Decoder<'_> {
         nulls(&self.node, &mut Vec::new(), &mut found);
         for path in found.into_iter().rev() {
             if self.leniency.is_none() && self.errors < MAX_ERRORS {
-                let message = format!("`{}` has no value; give one or remove it", show(&path, None));
+                let message = format!(
+                    "`{}` has no value; give one or remove it",
+                    self.show(&path, None)
+                );
                 self.report(self.place(&path), "no-value", message);
             }
             self.remove(&path);
@@ -254,37 +318,37 @@ fn nulls(node: &Node, path: &mut Vec<Step>, found: &mut Vec<Vec<Step>>) {
     }
 }
 
-/// A path as people write it: `spec.rules[0].from`.
-fn show(path: &[Step], field: Option<&str>) -> String {
-    let mut text = String::new();
-    let field = field.map(|field| Step::Key(field.to_owned()));
-    for step in path.iter().chain(&field) {
-        match step {
-            Step::Key(key) => {
-                if !text.is_empty() {
-                    text.push('.');
-                }
-                text.push_str(key);
-            }
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
-        }
-    }
-    text
+/// The index an item was written at, given those of the items that were taken out, in order.
+fn as_written(index: usize, gone: &[usize]) -> usize {
+    gone.iter().fold(
+        index,
+        |index, gone| if *gone <= index { index + 1 } else { index },
+    )
 }
 
 /// The word in backticks after the beginning of one of serde's messages.
 fn quoted_after<'a>(message: &'a str, start: &str) -> Option<&'a str> {
-    message.strip_prefix(start)?.strip_prefix('`')?.split('`').next()
+    message
+        .strip_prefix(start)?
+        .strip_prefix('`')?
+        .split('`')
+        .next()
 }
 
 /// One of serde's messages in words of configuration. What was written is left out where it may
 /// be a secret.
 fn phrase(message: &str, secret: bool) -> (&'static str, String) {
     if let Some(variant) = quoted_after(message, "unknown variant ") {
-        let expected = message.split_once(", expected ").map(|(_, list)| list).unwrap_or_default();
+        let expected = message
+            .split_once(", expected ")
+            .map(|(_, list)| list)
+            .unwrap_or_default();
         let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
         let list: Vec<String> = known.iter().map(|word| format!("`{word}`")).collect();
-        return ("unknown-value", format!("`{variant}` is not one of {}", list.join(", ")));
+        return (
+            "unknown-value",
+            format!("`{variant}` is not one of {}", list.join(", ")),
+        );
     }
     let typed = message
         .strip_prefix("invalid type: ")
@@ -314,6 +378,3 @@ fn phrase(message: &str, secret: bool) -> (&'static str, String) {
         None => ("bad-value", message.to_owned()),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -47,7 +47,10 @@ impl Diagnostic {
     /// An error about a file as a whole.
     #[must_use]
     pub fn file(file: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
-        Self { file: file.into(), ..Self::global(code, message) }
+        Self {
+            file: file.into(),
+            ..Self::global(code, message)
+        }
     }
 
     /// Whether this keeps the configuration from being taken.
@@ -91,7 +94,13 @@ pub struct Skipped {
 
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { api_version, kind, name, file, line } = self;
+        let Self {
+            api_version,
+            kind,
+            name,
+            file,
+            line,
+        } = self;
         write!(f, "{file}:{line}: skipped {kind} {name} ({api_version})")
     }
 }

@@ -70,7 +70,7 @@ impl Snapshot {
             "providers": self.providers.iter().map(|provider| json!({
                 "id": provider.llm.id,
                 "name": provider.llm.name,
-                "dialect": provider.llm.dialect,
+                "dialect": provider.llm.dialect.as_str(),
                 "operations": provider.llm.operations.iter().map(|op| op.as_str()).collect::<Vec<_>>(),
                 "models": provider.llm.models.as_ref().map(|models| models.iter().map(|model| json!({
                     "name": model.name,
@@ -196,6 +196,10 @@ fn matched(matched: &PlainMatch) -> Value {
         PathMatch::Prefix(path) => json!({"prefix": path}),
         PathMatch::Exact(path) => json!({"exact": path}),
     };
-    let headers: Vec<&str> = matched.headers.iter().map(|(name, _)| name.as_str()).collect();
+    let headers: Vec<&str> = matched
+        .headers
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
     json!({"path": path, "method": matched.method, "headers": headers})
 }

@@ -27,12 +27,18 @@ pub(crate) enum ObjectKind {
 impl ObjectKind {
     /// The kind as it is written.
     pub(crate) fn as_str(self) -> &'static str {
-        KINDS.iter().find(|known| known.read == Some(self)).map_or("", |known| known.kind)
+        KINDS
+            .iter()
+            .find(|known| known.read == Some(self))
+            .map_or("", |known| known.kind)
     }
 
     /// The group it belongs to.
     pub(crate) fn group(self) -> &'static str {
-        KINDS.iter().find(|known| known.read == Some(self)).map_or("", |known| known.group)
+        KINDS
+            .iter()
+            .find(|known| known.read == Some(self))
+            .map_or("", |known| known.group)
     }
 
     pub(crate) fn is_cluster_scoped(self) -> bool {
@@ -68,11 +74,21 @@ const fn read(
     versions: &'static [&'static str],
     read: ObjectKind,
 ) -> Known {
-    Known { group, kind, versions, read: Some(read) }
+    Known {
+        group,
+        kind,
+        versions,
+        read: Some(read),
+    }
 }
 
 const fn refused(group: &'static str, kind: &'static str) -> Known {
-    Known { group, kind, versions: &[], read: None }
+    Known {
+        group,
+        kind,
+        versions: &[],
+        read: None,
+    }
 }
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
@@ -80,24 +96,64 @@ const OURS: &str = "waypoint.kgateway.io";
 const MCP: &str = "mcp.kgateway.io";
 
 const KINDS: &[Known] = &[
-    read(GATEWAY_API, "Gateway", &["v1", "v1beta1"], ObjectKind::Gateway),
-    read(GATEWAY_API, "GatewayClass", &["v1", "v1beta1"], ObjectKind::GatewayClass),
-    read(GATEWAY_API, "HTTPRoute", &["v1", "v1beta1"], ObjectKind::HttpRoute),
-    read(GATEWAY_API, "ReferenceGrant", &["v1", "v1beta1"], ObjectKind::ReferenceGrant),
+    read(
+        GATEWAY_API,
+        "Gateway",
+        &["v1", "v1beta1"],
+        ObjectKind::Gateway,
+    ),
+    read(
+        GATEWAY_API,
+        "GatewayClass",
+        &["v1", "v1beta1"],
+        ObjectKind::GatewayClass,
+    ),
+    read(
+        GATEWAY_API,
+        "HTTPRoute",
+        &["v1", "v1beta1"],
+        ObjectKind::HttpRoute,
+    ),
+    read(
+        GATEWAY_API,
+        "ReferenceGrant",
+        &["v1", "v1beta1"],
+        ObjectKind::ReferenceGrant,
+    ),
     refused(GATEWAY_API, "BackendTLSPolicy"),
     read("", "Service", &["v1"], ObjectKind::Service),
     read("", "Secret", &["v1"], ObjectKind::Secret),
     read("", "ConfigMap", &["v1"], ObjectKind::ConfigMap),
     read("", "Namespace", &["v1"], ObjectKind::Namespace),
     read("", "Pod", &["v1"], ObjectKind::Pod),
-    read("discovery.k8s.io", "EndpointSlice", &["v1"], ObjectKind::EndpointSlice),
-    read("networking.istio.io", "ServiceEntry", &["v1", "v1beta1", "v1alpha3"], ObjectKind::ServiceEntry),
+    read(
+        "discovery.k8s.io",
+        "EndpointSlice",
+        &["v1"],
+        ObjectKind::EndpointSlice,
+    ),
+    read(
+        "networking.istio.io",
+        "ServiceEntry",
+        &["v1", "v1beta1", "v1alpha3"],
+        ObjectKind::ServiceEntry,
+    ),
     refused("security.istio.io", "AuthorizationPolicy"),
     refused("security.istio.io", "RequestAuthentication"),
-    read("gateway.solo.io", "Gateway", &["v1"], ObjectKind::SoloGateway),
+    read(
+        "gateway.solo.io",
+        "Gateway",
+        &["v1"],
+        ObjectKind::SoloGateway,
+    ),
     refused("agentic.networking.x-k8s.io", "XAccessPolicy"),
     read(MCP, "MCPProxy", &["v1"], ObjectKind::McpProxy),
-    read(OURS, "WaypointParameters", &["v1alpha1"], ObjectKind::WaypointParameters),
+    read(
+        OURS,
+        "WaypointParameters",
+        &["v1alpha1"],
+        ObjectKind::WaypointParameters,
+    ),
     read(OURS, "LLMProvider", &["v1alpha1"], ObjectKind::LlmProvider),
     read(OURS, "LLMRoute", &["v1alpha1"], ObjectKind::LlmRoute),
     read(OURS, "AgentPolicy", &["v1alpha1"], ObjectKind::AgentPolicy),
@@ -121,14 +177,22 @@ pub(crate) enum Class {
 
 pub(crate) fn classify(api_version: &str, kind: &str) -> Class {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    match KINDS.iter().find(|known| known.group == group && known.kind == kind) {
+    match KINDS
+        .iter()
+        .find(|known| known.group == group && known.kind == kind)
+    {
         Some(Known { read: None, .. }) => Class::NotEnforced,
-        Some(Known { read: Some(read), versions, .. }) if versions.contains(&version) => {
-            Class::Read(*read)
-        }
+        Some(Known {
+            read: Some(read),
+            versions,
+            ..
+        }) if versions.contains(&version) => Class::Read(*read),
         Some(Known { versions, .. }) => {
             let slash = if group.is_empty() { "" } else { "/" };
-            let known: Vec<_> = versions.iter().map(|v| format!("`{group}{slash}{v}`")).collect();
+            let known: Vec<_> = versions
+                .iter()
+                .map(|v| format!("`{group}{slash}{v}`"))
+                .collect();
             Class::UnknownVersion(known.join(" or "))
         }
         None if group == OURS => Class::UnknownKind(&[

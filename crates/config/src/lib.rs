@@ -19,8 +19,8 @@ pub use address::is_private;
 pub use compile::{GATEWAY_CLASS, check, compile};
 pub use diagnostic::{Diagnostic, Severity, Skipped};
 pub use path::{PathError, normalize_path};
-pub use schema::schemas;
 pub use route::{RouteQuery, RouteTable};
+pub use schema::schemas;
 pub use snapshot::*;
 pub use waypoint_policy::ObjectName;
 

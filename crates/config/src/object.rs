@@ -27,7 +27,11 @@ pub(crate) struct Object {
 impl Object {
     /// The object itself, as a place.
     pub(crate) fn at(&self) -> At<'_> {
-        At { file: &self.file, node: Some(&self.node), place: self.node.at }
+        At {
+            file: &self.file,
+            node: Some(&self.node),
+            place: self.node.at,
+        }
     }
 
     /// Its `spec`, as a place.
@@ -52,7 +56,11 @@ pub(crate) struct At<'a> {
 impl<'a> At<'a> {
     /// A node of a file.
     pub(crate) fn node(file: &'a str, node: &'a Node) -> Self {
-        Self { file, node: Some(node), place: node.at }
+        Self {
+            file,
+            node: Some(node),
+            place: node.at,
+        }
     }
 
     /// Another position in the same file.
@@ -66,10 +74,16 @@ impl<'a> At<'a> {
     pub(crate) fn key(self, key: &str) -> Self {
         match self.node.and_then(|node| node.entry(key)) {
             // What begins on a later line is found by its key.
-            Some(entry) if entry.value.at.line != entry.at.line => {
-                Self { node: Some(&entry.value), place: entry.at, ..self }
-            }
-            Some(entry) => Self { node: Some(&entry.value), place: entry.value.at, ..self },
+            Some(entry) if entry.value.at.line != entry.at.line => Self {
+                node: Some(&entry.value),
+                place: entry.at,
+                ..self
+            },
+            Some(entry) => Self {
+                node: Some(&entry.value),
+                place: entry.value.at,
+                ..self
+            },
             None => Self { node: None, ..self },
         }
     }
@@ -78,9 +92,11 @@ impl<'a> At<'a> {
     #[must_use]
     pub(crate) fn index(self, index: usize) -> Self {
         match self.node.map(|node| &node.value) {
-            Some(Value::List(items)) if index < items.len() => {
-                Self { node: items.get(index), place: items[index].at, ..self }
-            }
+            Some(Value::List(items)) if index < items.len() => Self {
+                node: items.get(index),
+                place: items[index].at,
+                ..self
+            },
             _ => Self { node: None, ..self },
         }
     }
@@ -106,7 +122,13 @@ impl Diagnostics {
         self.list.push(Diagnostic::global(code, message));
     }
 
-    pub(crate) fn push(&mut self, severity: Severity, at: At<'_>, code: &'static str, message: String) {
+    pub(crate) fn push(
+        &mut self,
+        severity: Severity,
+        at: At<'_>,
+        code: &'static str,
+        message: String,
+    ) {
         self.list.push(Diagnostic {
             severity,
             code,
@@ -144,7 +166,11 @@ pub(crate) fn load(files: &[File], out: &mut Diagnostics) -> (Vec<Object>, Vec<S
         let path: Arc<str> = file.path.as_str().into();
         let (documents, faults) = yaml::read(&file.text);
         for fault in faults {
-            let at = At { file: &path, node: None, place: fault.at };
+            let at = At {
+                file: &path,
+                node: None,
+                place: fault.at,
+            };
             out.error(at, fault.code, fault.message);
         }
         let mut pending: Vec<Node> = documents.into_iter().rev().collect();
@@ -183,15 +209,27 @@ fn read_object(file: &Arc<str>, node: Node, out: &mut Diagnostics) -> Option<Rea
         Value::Null => return None,
         Value::Map(_) => {}
         _ => {
-            out.error(at, "not-an-object", "a document must be an object with apiVersion and kind");
+            out.error(
+                at,
+                "not-an-object",
+                "a document must be an object with apiVersion and kind",
+            );
             return None;
         }
     }
-    let text = |key: &str| node.get(key).and_then(Node::as_str).filter(|text| !text.is_empty());
+    let text = |key: &str| {
+        node.get(key)
+            .and_then(Node::as_str)
+            .filter(|text| !text.is_empty())
+    };
     let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
         for key in ["apiVersion", "kind"] {
             if text(key).is_none() {
-                out.error(at.key(key), "not-an-object", format!("`{key}` must be a non-empty string"));
+                out.error(
+                    at.key(key),
+                    "not-an-object",
+                    format!("`{key}` must be a non-empty string"),
+                );
             }
         }
         return None;
@@ -241,7 +279,8 @@ fn read_object(file: &Arc<str>, node: Node, out: &mut Diagnostics) -> Option<Rea
         None => DEFAULT_NAMESPACE,
         Some(namespace) if is_label(namespace) => namespace,
         Some(namespace) => {
-            let message = format!("`metadata.namespace` must be a lower-case DNS label, not `{namespace}`");
+            let message =
+                format!("`metadata.namespace` must be a lower-case DNS label, not `{namespace}`");
             out.error(at.key("metadata").key("namespace"), "bad-name", message);
             return None;
         }
@@ -249,7 +288,11 @@ fn read_object(file: &Arc<str>, node: Node, out: &mut Diagnostics) -> Option<Rea
     let name = ObjectName::new(namespace, name);
     let mut strings = |key: &'static str| {
         let mut map = BTreeMap::new();
-        let Some(Node { value: Value::Map(entries), .. }) = metadata.and_then(|m| m.get(key)) else {
+        let Some(Node {
+            value: Value::Map(entries),
+            ..
+        }) = metadata.and_then(|m| m.get(key))
+        else {
             return map;
         };
         for entry in entries {
@@ -259,7 +302,10 @@ fn read_object(file: &Arc<str>, node: Node, out: &mut Diagnostics) -> Option<Rea
                 }
                 None => {
                     let place = at.key("metadata").key(key).key(&entry.key);
-                    let message = format!("`metadata.{key}.{}` must be a string; put it in quotes", entry.key);
+                    let message = format!(
+                        "`metadata.{key}.{}` must be a string; put it in quotes",
+                        entry.key
+                    );
                     out.error(place, "wrong-type", message);
                 }
             }
@@ -267,7 +313,14 @@ fn read_object(file: &Arc<str>, node: Node, out: &mut Diagnostics) -> Option<Rea
         map
     };
     let (labels, annotations) = (strings("labels"), strings("annotations"));
-    Some(Read::Object(Object { file: file.clone(), kind, name, labels, annotations, node }))
+    Some(Read::Object(Object {
+        file: file.clone(),
+        kind,
+        name,
+        labels,
+        annotations,
+        node,
+    }))
 }
 
 /// A DNS label: RFC 1123 §2.1, lower case.

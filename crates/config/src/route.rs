@@ -67,7 +67,10 @@ pub struct RouteTable {
 impl RouteTable {
     /// A table for so many listeners.
     pub(crate) fn new(listeners: usize) -> Self {
-        Self { routes: Vec::new(), listeners: (0..listeners).map(|_| Hosts::default()).collect() }
+        Self {
+            routes: Vec::new(),
+            listeners: (0..listeners).map(|_| Hosts::default()).collect(),
+        }
     }
 
     /// All routes, in the order they were compiled.
@@ -86,7 +89,9 @@ impl RouteTable {
         let index = self.routes.len();
         self.routes.push(route);
         for &listener in listeners {
-            let Some(table) = self.listeners.get_mut(listener) else { continue };
+            let Some(table) = self.listeners.get_mut(listener) else {
+                continue;
+            };
             if hosts.is_empty() {
                 table.any.insert(matched, index);
             }
@@ -117,8 +122,13 @@ impl Hosts {
                 return Some(found);
             }
             let mut rest = host;
-            while let Some((_, parent)) = rest.split_once('.').filter(|_| !self.wildcard.is_empty()) {
-                if let Some(found) = self.wildcard.get(parent).and_then(|paths| paths.find(query)) {
+            while let Some((_, parent)) = rest.split_once('.').filter(|_| !self.wildcard.is_empty())
+            {
+                if let Some(found) = self
+                    .wildcard
+                    .get(parent)
+                    .and_then(|paths| paths.find(query))
+                {
                     return Some(found);
                 }
                 rest = parent;
@@ -137,7 +147,10 @@ struct Paths {
 
 impl Default for Paths {
     fn default() -> Self {
-        Self { exact: HashMap::new(), nodes: vec![Node::default()] }
+        Self {
+            exact: HashMap::new(),
+            nodes: vec![Node::default()],
+        }
     }
 }
 
@@ -155,7 +168,10 @@ impl Paths {
                 let mut at = 0;
                 for segment in prefix.split('/').filter(|s| !s.is_empty()) {
                     let fresh = self.nodes.len();
-                    let next = *self.nodes[at].children.entry(segment.into()).or_insert(fresh);
+                    let next = *self.nodes[at]
+                        .children
+                        .entry(segment.into())
+                        .or_insert(fresh);
                     if next == fresh {
                         self.nodes.push(Node::default());
                     }
@@ -174,7 +190,9 @@ impl Paths {
         let mut at = self.nodes.first()?;
         let mut found = at.here.find(query);
         for segment in query.path.split('/').filter(|s| !s.is_empty()) {
-            let Some(&next) = at.children.get(segment) else { break };
+            let Some(&next) = at.children.get(segment) else {
+                break;
+            };
             at = self.nodes.get(next)?;
             found = at.here.find(query).or(found);
         }
@@ -207,7 +225,9 @@ impl Candidates {
 
     fn find(&self, query: &RouteQuery<'_>) -> Option<usize> {
         let matches = |c: &&Candidate| {
-            c.method.as_deref().is_none_or(|method| method == query.method)
+            c.method
+                .as_deref()
+                .is_none_or(|method| method == query.method)
                 && c.headers
                     .iter()
                     .all(|(name, value)| (query.header)(name) == Some(value.as_str()))

@@ -85,7 +85,10 @@ impl Node {
             Value::String(value) => value.as_str().into(),
             Value::List(items) => items.iter().map(Node::to_json).collect(),
             Value::Map(entries) => serde_json::Value::Object(
-                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect(),
+                entries
+                    .iter()
+                    .map(|entry| (entry.key.clone(), entry.value.to_json()))
+                    .collect(),
             ),
         }
     }
@@ -108,7 +111,10 @@ impl Node {
 /// Reads all documents of a file. A document that cannot be read is left out; the next is looked
 /// for at the next line that begins with `---`.
 pub(crate) fn read(text: &str) -> (Vec<Node>, Vec<Fault>) {
-    let mut reader = Reader { first_line: 1, ..Reader::default() };
+    let mut reader = Reader {
+        first_line: 1,
+        ..Reader::default()
+    };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let joined = join_surrogates(text);
     let mut rest = &*joined;
@@ -122,7 +128,9 @@ pub(crate) fn read(text: &str) -> (Vec<Node>, Vec<Fault>) {
             break;
         }
         let skip = (fault_line + 1).saturating_sub(reader.first_line).max(1);
-        let Some((lines, offset)) = next_document(rest, skip) else { break };
+        let Some((lines, offset)) = next_document(rest, skip) else {
+            break;
+        };
         reader.first_line += lines;
         rest = &rest[offset..];
     }
@@ -170,9 +178,9 @@ fn join_surrogates(text: &str) -> Cow<'_, str> {
 fn next_document(text: &str, skip: usize) -> Option<(usize, usize)> {
     let mut offset = 0;
     for (index, line) in text.split_inclusive('\n').enumerate() {
-        let marker = line.strip_prefix("---").is_some_and(|rest| {
-            rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])
-        });
+        let marker = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
         if index >= skip && marker {
             return Some((index, offset));
         }
@@ -184,8 +192,18 @@ fn next_document(text: &str, skip: usize) -> Option<(usize, usize)> {
 /// A map or list that is not closed yet.
 #[derive(Debug)]
 enum Open {
-    List { at: Position, anchor: usize, items: Vec<Node> },
-    Map { at: Position, anchor: usize, entries: Vec<Entry>, seen: HashMap<String, Position>, key: Option<Key> },
+    List {
+        at: Position,
+        anchor: usize,
+        items: Vec<Node>,
+    },
+    Map {
+        at: Position,
+        anchor: usize,
+        entries: Vec<Entry>,
+        seen: HashMap<String, Position>,
+        key: Option<Key>,
+    },
 }
 
 #[derive(Debug)]
@@ -229,7 +247,10 @@ impl Reader {
     }
 
     fn position(&self, line: usize, col: usize) -> Position {
-        Position { line: line.max(1) + self.first_line - 1, col: col + 1 }
+        Position {
+            line: line.max(1) + self.first_line - 1,
+            col: col + 1,
+        }
     }
 
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Fault> {
@@ -258,7 +279,11 @@ impl Reader {
             }
             Event::SequenceStart(anchor, tag) => {
                 self.collection(tag.as_deref(), at)?;
-                self.open.push(Open::List { at, anchor, items: Vec::new() });
+                self.open.push(Open::List {
+                    at,
+                    anchor,
+                    items: Vec::new(),
+                });
             }
             Event::MappingStart(anchor, tag) => {
                 self.collection(tag.as_deref(), at)?;
@@ -272,12 +297,25 @@ impl Reader {
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let (node, anchor) = match self.open.pop() {
-                    Some(Open::List { at, anchor, items }) => {
-                        (Node { at, value: Value::List(items) }, anchor)
-                    }
-                    Some(Open::Map { at, anchor, entries, .. }) => {
-                        (Node { at, value: Value::Map(entries) }, anchor)
-                    }
+                    Some(Open::List { at, anchor, items }) => (
+                        Node {
+                            at,
+                            value: Value::List(items),
+                        },
+                        anchor,
+                    ),
+                    Some(Open::Map {
+                        at,
+                        anchor,
+                        entries,
+                        ..
+                    }) => (
+                        Node {
+                            at,
+                            value: Value::Map(entries),
+                        },
+                        anchor,
+                    ),
                     None => return Ok(()),
                 };
                 self.anchor(anchor, &node)?;
@@ -317,7 +355,12 @@ impl Reader {
         tag: Option<&Tag>,
         at: Position,
     ) -> Result<(), Fault> {
-        if let Some(Open::Map { seen, key: key @ None, .. }) = self.open.last_mut() {
+        if let Some(Open::Map {
+            seen,
+            key: key @ None,
+            ..
+        }) = self.open.last_mut()
+        {
             let first = seen.get(text).copied();
             if let Some(first) = first {
                 self.faults.push(Fault {
@@ -328,14 +371,20 @@ impl Reader {
             } else {
                 seen.insert(text.to_owned(), at);
             }
-            *key = Some(Key { text: text.to_owned(), at, repeated: first.is_some() });
+            *key = Some(Key {
+                text: text.to_owned(),
+                at,
+                repeated: first.is_some(),
+            });
             return Ok(());
         }
         let value = match tag {
             Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => {
                 Value::String(text.to_owned())
             }
-            Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => Value::String(text.to_owned()),
+            Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => {
+                Value::String(text.to_owned())
+            }
             Some(tag)
                 if tag.is_yaml_core_schema()
                     && matches!(&*tag.suffix, "int" | "float" | "bool" | "null") =>
@@ -366,7 +415,11 @@ impl Reader {
             Some(Open::List { items, .. }) => items.push(node),
             Some(Open::Map { entries, key, .. }) => match key.take() {
                 Some(key) if key.repeated => {}
-                Some(Key { text, at, .. }) => entries.push(Entry { key: text, at, value: node }),
+                Some(Key { text, at, .. }) => entries.push(Entry {
+                    key: text,
+                    at,
+                    value: node,
+                }),
                 None => {
                     return Err(Fault {
                         at: node.at,
@@ -400,7 +453,11 @@ impl Reader {
 }
 
 fn unknown_tag(tag: &Tag, at: Position) -> Fault {
-    Fault { at, code: "yaml-syntax", message: format!("tag `{tag}` is not supported") }
+    Fault {
+        at,
+        code: "yaml-syntax",
+        message: format!("tag `{tag}` is not supported"),
+    }
 }
 
 #[cfg(test)]

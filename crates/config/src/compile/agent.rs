@@ -37,7 +37,15 @@ pub(super) fn compile(
     out: &mut Diagnostics,
 ) -> Vec<AgentPolicy> {
     let served = Served::of(chosen, drafts);
-    let one = |policy| One { set, drafts, served: &served, policy }.compile(out);
+    let one = |policy| {
+        One {
+            set,
+            drafts,
+            served: &served,
+            policy,
+        }
+        .compile(out)
+    };
     set.policies.values().filter_map(one).collect()
 }
 
@@ -68,16 +76,24 @@ impl Served {
                     let ids: BTreeSet<_> = backends.map(|backend| backend.provider).collect();
                     served.providers.extend(&ids);
                     for target in targets {
-                        served.reach.extend(ids.iter().map(|id| (target.clone(), *id)));
+                        served
+                            .reach
+                            .extend(ids.iter().map(|id| (target.clone(), *id)));
                     }
                 }
                 Route::Mcp(route) => {
-                    served.servers.extend(targets.map(|target| (target.clone(), route.server)));
+                    served
+                        .servers
+                        .extend(targets.map(|target| (target.clone(), route.server)));
                 }
                 Route::Plain(_) => {}
             }
         }
-        for draft in drafts.providers.iter().filter(|p| served.providers.contains(&p.llm.id)) {
+        for draft in drafts
+            .providers
+            .iter()
+            .filter(|p| served.providers.contains(&p.llm.id))
+        {
             let object = ObjectRef::whole(Kind::LlmProvider, draft.llm.name.clone());
             served.reach.insert((object.clone(), draft.llm.id));
             served.objects.insert(object);
@@ -100,7 +116,9 @@ impl<'c> One<'c> {
         let mark = out.len();
         let mut targets = self.targets(at.key("targetRefs"), out);
         let whole = !out.errors_since(mark);
-        let here = targets.iter().any(|target| self.served.objects.contains(target));
+        let here = targets
+            .iter()
+            .any(|target| self.served.objects.contains(target));
         if whole && !here && !self.elsewhere(&targets) {
             let message = "nothing that this policy is attached to is served, so it has no effect";
             out.warning(at.key("targetRefs"), "not-attached", message);
@@ -139,7 +157,13 @@ impl<'c> One<'c> {
         if effect == Effect::Deny {
             self.follow_destinations(&mut targets);
         }
-        Some(AgentPolicy { name: object.name.clone(), targets, effect, mode, rules })
+        Some(AgentPolicy {
+            name: object.name.clone(),
+            targets,
+            effect,
+            mode,
+            rules,
+        })
     }
 
     /// A Deny on a route of an MCPProxy is about the server behind it, so it holds on every other
@@ -149,19 +173,33 @@ impl<'c> One<'c> {
             targets.iter().any(|target| {
                 target.kind == Kind::McpProxy
                     && target.name == section.proxy
-                    && target.section.as_deref().is_none_or(|only| *only == section.section)
+                    && target
+                        .section
+                        .as_deref()
+                        .is_none_or(|only| *only == section.section)
             })
         };
-        let servers: BTreeSet<ServerId> =
-            self.drafts.sections.iter().filter(held).filter_map(|section| section.server).collect();
+        let servers: BTreeSet<ServerId> = self
+            .drafts
+            .sections
+            .iter()
+            .filter(held)
+            .filter_map(|section| section.server)
+            .collect();
         for section in &self.drafts.sections {
-            if section.server.is_some_and(|server| servers.contains(&server)) {
+            if section
+                .server
+                .is_some_and(|server| servers.contains(&server))
+            {
                 let target = ObjectRef {
                     kind: Kind::McpProxy,
                     name: section.proxy.clone(),
                     section: Some(section.section.as_str().into()),
                 };
-                let whole = ObjectRef { section: None, ..target.clone() };
+                let whole = ObjectRef {
+                    section: None,
+                    ..target.clone()
+                };
                 if !targets.contains(&target) && !targets.contains(&whole) {
                     targets.push(target);
                 }
@@ -177,7 +215,11 @@ impl<'c> One<'c> {
     fn targets(&self, at: At<'_>, out: &mut Diagnostics) -> Vec<ObjectRef> {
         let refs = &self.policy.raw.target_refs;
         if refs.is_empty() {
-            out.error(at, "empty-list", "`targetRefs` must name what the policy is attached to");
+            out.error(
+                at,
+                "empty-list",
+                "`targetRefs` must name what the policy is attached to",
+            );
         }
         let mut targets = Vec::new();
         for (index, reference) in refs.iter().enumerate() {
@@ -188,14 +230,24 @@ impl<'c> One<'c> {
 
     fn target(&self, raw: &raw::TargetRef, at: At<'_>, out: &mut Diagnostics) -> Option<ObjectRef> {
         let Some((object_kind, kind)) = TARGETS.iter().find(|(k, _)| k.as_str() == raw.kind) else {
-            let known: Vec<String> =
-                TARGETS.iter().map(|(kind, _)| format!("`{}`", kind.as_str())).collect();
+            let known: Vec<String> = TARGETS
+                .iter()
+                .map(|(kind, _)| format!("`{}`", kind.as_str()))
+                .collect();
             let message = format!("`{}` is not one of {}", raw.kind, known.join(", "));
             out.error(at.key("kind"), "unknown-value", message);
             return None;
         };
-        if let Some(group) = raw.group.as_deref().filter(|group| *group != object_kind.group()) {
-            let message = format!("{} is of group `{}`, not `{group}`", raw.kind, object_kind.group());
+        if let Some(group) = raw
+            .group
+            .as_deref()
+            .filter(|group| *group != object_kind.group())
+        {
+            let message = format!(
+                "{} is of group `{}`, not `{group}`",
+                raw.kind,
+                object_kind.group()
+            );
             out.error(at.key("group"), "unknown-value", message);
             return None;
         }
@@ -211,8 +263,12 @@ impl<'c> One<'c> {
             None => None,
             Some(section) if *kind == Kind::McpProxy => {
                 let proxy = self.set.mcp.get(&name)?;
-                let names: Vec<&str> =
-                    proxy.raw.routes.iter().map(|route| route.name.as_str()).collect();
+                let names: Vec<&str> = proxy
+                    .raw
+                    .routes
+                    .iter()
+                    .map(|route| route.name.as_str())
+                    .collect();
                 if !names.contains(&section) {
                     let hint = suggest::hint(section, &names);
                     let message = format!("MCPProxy {name} has no route `{section}`{hint}");
@@ -227,10 +283,17 @@ impl<'c> One<'c> {
                 return None;
             }
         };
-        Some(ObjectRef { kind: *kind, name, section })
+        Some(ObjectRef {
+            kind: *kind,
+            name,
+            section,
+        })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only rename them")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call; a struct would only rename them"
+    )]
     fn rule(
         &self,
         raw: &raw::Rule,
@@ -246,19 +309,34 @@ impl<'c> One<'c> {
             let message = format!("rule `{name}` says nothing: it needs `llm`, `mcp` or `http`");
             out.error(at, "no-family", message);
         }
-        let context = Blocks { one: self, targets, effect, warn: here };
-        let from = raw.from.as_ref().map(|from| self.callers(from, at.key("from"), out));
+        let context = Blocks {
+            one: self,
+            targets,
+            effect,
+            warn: here,
+        };
+        let from = raw
+            .from
+            .as_ref()
+            .map(|from| self.callers(from, at.key("from"), out));
         Rule {
             name,
             from,
-            llm: each(raw.llm.as_deref(), at.key("llm"), out, |b, at, out| context.llm(b, at, out)),
-            mcp: each(raw.mcp.as_deref(), at.key("mcp"), out, |b, at, out| context.mcp(b, at, out)),
+            llm: each(raw.llm.as_deref(), at.key("llm"), out, |b, at, out| {
+                context.llm(b, at, out)
+            }),
+            mcp: each(raw.mcp.as_deref(), at.key("mcp"), out, |b, at, out| {
+                context.mcp(b, at, out)
+            }),
             http: each(raw.http.as_deref(), at.key("http"), out, http),
         }
     }
 
     fn callers(&self, from: &[raw::Caller], at: At<'_>, out: &mut Diagnostics) -> Vec<Caller> {
-        not_empty("from", from.len(), at, out);
+        if from.is_empty() {
+            let message = "`from` is empty, so nobody matches; name somebody";
+            out.error(at, "empty-list", message);
+        }
         let mut callers = Vec::new();
         for (index, caller) in from.iter().enumerate() {
             let at = at.index(index);
@@ -298,14 +376,19 @@ impl<'c> One<'c> {
 
 fn label(text: &str, at: At<'_>, out: &mut Diagnostics) {
     if !is_label(text) {
-        out.error(at, "bad-name", format!("`{text}` is not a lower-case DNS label"));
+        out.error(
+            at,
+            "bad-name",
+            format!("`{text}` is not a lower-case DNS label"),
+        );
     }
 }
 
 /// An empty list matches nothing, which nobody writes on purpose.
 fn not_empty(field: &str, length: usize, at: At<'_>, out: &mut Diagnostics) {
     if length == 0 {
-        let message = format!("`{field}` is empty, so nothing matches; remove it to match everything");
+        let message =
+            format!("`{field}` is empty, so nothing matches; remove it to match everything");
         out.error(at, "empty-list", message);
     }
 }
@@ -321,10 +404,18 @@ fn each<R, B>(
         let message = "this block is empty; give it an entry, `[{}]` for everything, or remove it";
         out.error(at, "empty-list", message);
     }
-    raw.iter().enumerate().map(|(index, raw)| one(raw, at.index(index), out)).collect()
+    raw.iter()
+        .enumerate()
+        .map(|(index, raw)| one(raw, at.index(index), out))
+        .collect()
 }
 
-fn patterns(list: Option<&[Text<Pattern>]>, field: &str, at: At<'_>, out: &mut Diagnostics) -> Option<Vec<Pattern>> {
+fn patterns(
+    list: Option<&[Text<Pattern>]>,
+    field: &str,
+    at: At<'_>,
+    out: &mut Diagnostics,
+) -> Option<Vec<Pattern>> {
     let list = list?;
     not_empty(field, list.len(), at.key(field), out);
     Some(list.iter().map(|pattern| pattern.0.clone()).collect())
@@ -380,8 +471,10 @@ impl Blocks<'_, '_> {
                 match text.parse::<Operation>() {
                     Ok(operation) => operations.push(operation),
                     Err(_) => {
-                        let known: Vec<String> =
-                            Operation::ALL.iter().map(|op| format!("`{}`", op.as_str())).collect();
+                        let known: Vec<String> = Operation::ALL
+                            .iter()
+                            .map(|op| format!("`{}`", op.as_str()))
+                            .collect();
                         let message = format!("`{text}` is not one of {}", known.join(", "));
                         out.error(at.index(index), "unknown-value", message);
                     }
@@ -390,8 +483,18 @@ impl Blocks<'_, '_> {
             operations
         });
         let models = patterns(raw.models.as_deref(), "models", at, out);
-        self.check_models(providers.as_deref(), models.as_deref(), at.key("models"), out);
-        LlmBlock { providers, models, operations, max_output_tokens: raw.max_output_tokens }
+        self.check_models(
+            providers.as_deref(),
+            models.as_deref(),
+            at.key("models"),
+            out,
+        );
+        LlmBlock {
+            providers,
+            models,
+            operations,
+            max_output_tokens: raw.max_output_tokens,
+        }
     }
 
     fn provider(&self, text: &str, at: At<'_>, out: &mut Diagnostics) -> Option<ProviderId> {
@@ -427,13 +530,20 @@ impl Blocks<'_, '_> {
         at: At<'_>,
         out: &mut Diagnostics,
     ) {
-        let Some(models) = models.filter(|_| self.warn) else { return };
+        let Some(models) = models.filter(|_| self.warn) else {
+            return;
+        };
         let named = |id: ProviderId| match providers {
             Some(list) => list.contains(&id),
             None => self.one.served.providers.contains(&id),
         };
-        let candidates: Vec<_> =
-            self.one.drafts.providers.iter().filter(|draft| named(draft.llm.id)).collect();
+        let candidates: Vec<_> = self
+            .one
+            .drafts
+            .providers
+            .iter()
+            .filter(|draft| named(draft.llm.id))
+            .collect();
         if candidates.is_empty() {
             return;
         }
@@ -442,12 +552,15 @@ impl Blocks<'_, '_> {
                 None => true,
                 Some(list) => list.iter().any(|model| {
                     // A Deny also reads the name the caller used.
-                    let alias = |alias: &Box<str>| self.effect == Effect::Deny && pattern.matches(alias);
+                    let alias =
+                        |alias: &Box<str>| self.effect == Effect::Deny && pattern.matches(alias);
                     pattern.matches(&model.name) || model.aliases.iter().any(alias)
                 }),
             });
             if !served {
-                let message = format!("no provider of this rule has a model `{pattern}`, so this never matches");
+                let message = format!(
+                    "no provider of this rule has a model `{pattern}`, so this never matches"
+                );
                 out.warning(at.index(index), "never-matches", message);
             }
         }
@@ -476,7 +589,8 @@ impl Blocks<'_, '_> {
                 let name = &method.name.0;
                 if !ITEM_METHODS.iter().any(|known| name.matches(known)) {
                     let hint = suggest::hint(name.as_str(), ITEM_METHODS);
-                    let message = format!("no method is called `{name}`, so this never matches{hint}");
+                    let message =
+                        format!("no method is called `{name}`, so this never matches{hint}");
                     out.warning(at.key("name"), "never-matches", message);
                 }
                 rules.push(MethodRule {
@@ -515,12 +629,14 @@ impl Blocks<'_, '_> {
                     .map(|section| section.section.as_str())
                     .collect();
                 let hint = suggest::hint(route, &names);
-                let message = format!("no MCPProxy of namespace `{namespace}` has a route `{text}`{hint}");
+                let message =
+                    format!("no MCPProxy of namespace `{namespace}` has a route `{text}`{hint}");
                 out.error(at, "missing-reference", message);
             }
             return None;
         }
-        let mut servers: Vec<ServerId> = found.iter().filter_map(|section| section.server).collect();
+        let mut servers: Vec<ServerId> =
+            found.iter().filter_map(|section| section.server).collect();
         servers.sort_unstable();
         servers.dedup();
         if servers.len() > 1 {

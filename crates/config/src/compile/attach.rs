@@ -28,7 +28,10 @@ pub(super) fn listeners(
     let mut attached: Option<Vec<usize>> = None;
     for (index, parent) in parents.iter().enumerate() {
         let at = object.spec().key("parentRefs").index(index);
-        let group = parent.group.as_deref().unwrap_or(ObjectKind::Gateway.group());
+        let group = parent
+            .group
+            .as_deref()
+            .unwrap_or(ObjectKind::Gateway.group());
         let kind = parent.kind.as_deref().unwrap_or("Gateway");
         if (group, kind) != (ObjectKind::Gateway.group(), "Gateway") {
             let message = format!("a parent of kind `{kind}` is not served yet");
@@ -38,12 +41,20 @@ pub(super) fn listeners(
             }
             continue;
         }
-        let namespace = parent.namespace.as_deref().unwrap_or(&object.name.namespace);
+        let namespace = parent
+            .namespace
+            .as_deref()
+            .unwrap_or(&object.name.namespace);
         let name = ObjectName::new(namespace, &parent.name);
         if name == chosen.name {
             let found = of_parent(chosen, object, parent, at, out);
             let all = attached.get_or_insert_default();
-            all.extend(found.into_iter().filter(|listener| !all.contains(listener)).collect::<Vec<_>>());
+            all.extend(
+                found
+                    .into_iter()
+                    .filter(|listener| !all.contains(listener))
+                    .collect::<Vec<_>>(),
+            );
         } else if !set.gateways.contains_key(&name) {
             missing_parent(set, &name, ours, at.key("name"), out);
         }
@@ -60,7 +71,10 @@ fn of_namespace(
     if chosen.name.namespace == object.name.namespace {
         return Some((0..chosen.listeners.len()).collect());
     }
-    let waypoint = |(name, gateway): (&ObjectName, &super::set::Decoded<'_, crate::raw::gateway::Gateway>)| {
+    let waypoint = |(name, gateway): (
+        &ObjectName,
+        &super::set::Decoded<'_, crate::raw::gateway::Gateway>,
+    )| {
         name.namespace == object.name.namespace && gateway.raw.gateway_class_name == GATEWAY_CLASS
     };
     if !set.gateways.iter().any(waypoint) {
@@ -92,7 +106,10 @@ fn of_parent(
         return Vec::new();
     }
     if let Some(port) = parent.port
-        && !chosen.listeners.iter().any(|listener| listener.port == port)
+        && !chosen
+            .listeners
+            .iter()
+            .any(|listener| listener.port == port)
         && !all.iter().any(|listener| listener.port == port)
     {
         let message = format!("Gateway {} has no listener on port {port}", chosen.name);
@@ -102,15 +119,17 @@ fn of_parent(
     let mut refused = false;
     let mut found = Vec::new();
     for (index, listener) in chosen.listeners.iter().enumerate() {
-        let selected = parent.section_name.as_deref().is_none_or(|name| *name == *listener.name)
+        let selected = parent
+            .section_name
+            .as_deref()
+            .is_none_or(|name| *name == *listener.name)
             && parent.port.is_none_or(|port| port == listener.port);
         if !selected {
             continue;
         }
         let raw = all.iter().find(|raw| *raw.name == *listener.name);
-        let from_all = raw.is_some_and(|raw| {
-            raw.allowed_routes.namespaces.from.as_deref() == Some("All")
-        });
+        let from_all =
+            raw.is_some_and(|raw| raw.allowed_routes.namespaces.from.as_deref() == Some("All"));
         if from_all || chosen.name.namespace == object.name.namespace {
             found.push(index);
         } else {

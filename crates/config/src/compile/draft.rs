@@ -35,8 +35,18 @@ pub(super) struct ProviderDraft {
 
 impl ProviderDraft {
     pub(super) fn provider(self) -> Provider {
-        let Self { llm, endpoint, credential, .. } = self;
-        Provider { llm, target: None, endpoint, credential }
+        let Self {
+            llm,
+            endpoint,
+            credential,
+            ..
+        } = self;
+        Provider {
+            llm,
+            target: None,
+            endpoint,
+            credential,
+        }
     }
 }
 
@@ -75,7 +85,12 @@ impl Drafts<'_> {
         let key = (endpoint.clone(), path.trim_end_matches('/').to_owned());
         let id = *self.server_ids.entry(key).or_insert(fresh);
         if id == fresh {
-            self.servers.push(Server { id, label: label.into(), endpoint, path });
+            self.servers.push(Server {
+                id,
+                label: label.into(),
+                endpoint,
+                path,
+            });
         }
         id
     }
@@ -96,7 +111,9 @@ impl Drafts<'_> {
             let mut reported = false;
             for listener in listeners {
                 for host in &hosts {
-                    let same = seen.entry((*listener, host, &draft.matched.path)).or_default();
+                    let same = seen
+                        .entry((*listener, host, &draft.matched.path))
+                        .or_default();
                     if let Some(other) = same.iter().find(|other| equal(other, draft))
                         && !reported
                     {
@@ -146,7 +163,11 @@ fn equal(a: &RouteDraft<'_>, b: &RouteDraft<'_>) -> bool {
 
 fn report(draft: &RouteDraft<'_>, other: &RouteDraft<'_>, host: &str, out: &mut Diagnostics) {
     let (PathMatch::Prefix(path) | PathMatch::Exact(path)) = &draft.matched.path;
-    let on = if host.is_empty() { String::new() } else { format!(" on `{host}`") };
+    let on = if host.is_empty() {
+        String::new()
+    } else {
+        format!(" on `{host}`")
+    };
     let message = format!(
         "`{path}`{on} of {} is already taken by {} at {}:{}:{}",
         draft.title, other.title, other.at.file, other.at.place.line, other.at.place.col

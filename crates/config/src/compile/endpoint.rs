@@ -74,7 +74,10 @@ pub(super) fn of_url(
         None => return bad("there is no host"),
     };
     let tls = https.then(|| tls.unwrap_or_default());
-    Some(Endpoint { prefix, ..of_host(&host, port, tls, parameters, at, out)? })
+    Some(Endpoint {
+        prefix,
+        ..of_host(&host, port, tls, parameters, at, out)?
+    })
 }
 
 /// Where a host is that may be anywhere.
@@ -93,7 +96,10 @@ pub(super) fn of_host(
             (Address::Fixed(vec![SocketAddr::new(ip, port)]), private)
         }
         // The cluster's own names are Services, which are exempt.
-        None => (Address::Dns(host.to_owned()), service_of(host, &parameters.dns_suffix).is_some()),
+        None => (
+            Address::Dns(host.to_owned()),
+            service_of(host, &parameters.dns_suffix).is_some(),
+        ),
     };
     let authority = match literal {
         Some(IpAddr::V6(ip)) => format!("[{ip}]"),
@@ -133,7 +139,10 @@ fn private_literal(
 
 /// The Service a cluster DNS name belongs to: `(namespace, service)`.
 pub(super) fn service_of<'h>(host: &'h str, suffix: &str) -> Option<(&'h str, &'h str)> {
-    let bare = match host.strip_suffix(suffix).and_then(|rest| rest.strip_suffix('.')) {
+    let bare = match host
+        .strip_suffix(suffix)
+        .and_then(|rest| rest.strip_suffix('.'))
+    {
         Some(bare) => bare,
         None => host,
     };
@@ -152,7 +161,10 @@ pub(super) fn of_service(
     at: At<'_>,
     out: &mut Diagnostics,
 ) -> Option<Endpoint> {
-    let host = format!("{}.{}.svc.{}", name.name, name.namespace, parameters.dns_suffix);
+    let host = format!(
+        "{}.{}.svc.{}",
+        name.name, name.namespace, parameters.dns_suffix
+    );
     let unknown = Endpoint {
         tls: tls.clone().map(|tls| tls.upstream(&host)),
         host: host.as_str().into(),
@@ -162,26 +174,51 @@ pub(super) fn of_service(
         private: true,
         http2: false,
     };
-    let Some(service) = set.services.get(name) else { return Some(unknown) };
+    let Some(service) = set.services.get(name) else {
+        return Some(unknown);
+    };
     if service.raw.kind.as_deref() == Some("ExternalName") {
-        let Some(external) = service.raw.external_name.as_deref().filter(|n| !n.is_empty()) else {
-            out.error(service.object.spec(), "missing-field", "`spec.externalName` is missing");
+        let Some(external) = service
+            .raw
+            .external_name
+            .as_deref()
+            .filter(|n| !n.is_empty())
+        else {
+            out.error(
+                service.object.spec(),
+                "missing-field",
+                "`spec.externalName` is missing",
+            );
             return None;
         };
         let external = external.trim_end_matches('.').to_ascii_lowercase();
         return of_host(&external, port, tls, parameters, at, out);
     }
     let Some(service_port) = service.raw.ports.iter().find(|p| {
-        p.port == port && p.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+        p.port == port
+            && p.protocol
+                .as_deref()
+                .is_none_or(|protocol| protocol == "TCP")
     }) else {
-        let known: Vec<String> = service.raw.ports.iter().map(|p| p.port.to_string()).collect();
-        let message = format!("Service {name} has no port {port}; it has {}", known.join(", "));
+        let known: Vec<String> = service
+            .raw
+            .ports
+            .iter()
+            .map(|p| p.port.to_string())
+            .collect();
+        let message = format!(
+            "Service {name} has no port {port}; it has {}",
+            known.join(", ")
+        );
         out.error(at, "missing-reference", message);
         return None;
     };
     let (addresses, app_protocol) = ready(set, name, service_port.name.as_deref());
-    let http2 = [service_port.app_protocol.as_deref(), app_protocol.as_deref()]
-        .contains(&Some("kubernetes.io/h2c"));
+    let http2 = [
+        service_port.app_protocol.as_deref(),
+        app_protocol.as_deref(),
+    ]
+    .contains(&Some("kubernetes.io/h2c"));
     let address = if !addresses.is_empty() {
         Address::Fixed(addresses)
     } else if let Some(ip) = cluster_ip(service) {
@@ -191,12 +228,20 @@ pub(super) fn of_service(
     };
     // A headless Service's name gives its pods, which listen on the target port.
     let headless = service.raw.cluster_ip.as_deref() == Some("None");
-    let target = service_port.target_port.as_ref().and_then(|port| port.0.parse().ok());
+    let target = service_port
+        .target_port
+        .as_ref()
+        .and_then(|port| port.0.parse().ok());
     let port = match address {
         Address::Dns(_) if headless => target.unwrap_or(port),
         _ => port,
     };
-    Some(Endpoint { address, http2, port, ..unknown })
+    Some(Endpoint {
+        address,
+        http2,
+        port,
+        ..unknown
+    })
 }
 
 fn cluster_ip(service: &Decoded<'_, Service>) -> Option<IpAddr> {
@@ -213,21 +258,32 @@ fn ready(
     let mut addresses = Vec::new();
     let mut app_protocol = None;
     for slice in set.slices_of.get(&key).into_iter().flatten() {
-        let Some(slice) = set.slices.get(slice).map(|slice| &slice.raw) else { continue };
+        let Some(slice) = set.slices.get(slice).map(|slice| &slice.raw) else {
+            continue;
+        };
         if slice.address_type.as_deref() == Some("FQDN") {
             continue;
         }
         let wanted = port_name.unwrap_or_default();
-        let Some(port) =
-            slice.ports.iter().find(|port| port.name.as_deref().unwrap_or_default() == wanted)
+        let Some(port) = slice
+            .ports
+            .iter()
+            .find(|port| port.name.as_deref().unwrap_or_default() == wanted)
         else {
             continue;
         };
         let Some(number) = port.port else { continue };
         app_protocol = app_protocol.or_else(|| port.app_protocol.clone());
-        for endpoint in slice.endpoints.iter().filter(|e| e.conditions.ready != Some(false)) {
+        for endpoint in slice
+            .endpoints
+            .iter()
+            .filter(|e| e.conditions.ready != Some(false))
+        {
             // All addresses of an endpoint are the same pod: the first is enough.
-            let first = endpoint.addresses.iter().find_map(|address| address.parse::<IpAddr>().ok());
+            let first = endpoint
+                .addresses
+                .iter()
+                .find_map(|address| address.parse::<IpAddr>().ok());
             addresses.extend(first.map(|ip| SocketAddr::new(ip, number)));
         }
     }
@@ -246,8 +302,14 @@ pub(super) fn host_name(text: &str, pattern: bool) -> Result<String, String> {
     if crate::object::is_name(name) && name.parse::<IpAddr>().is_err() {
         return Ok(lower);
     }
-    let wildcard = if pattern { ", which may begin with `*.`" } else { "" };
-    Err(format!("`{text}` is not a host name{wildcard}, without scheme, port and path"))
+    let wildcard = if pattern {
+        ", which may begin with `*.`"
+    } else {
+        ""
+    };
+    Err(format!(
+        "`{text}` is not a host name{wildcard}, without scheme, port and path"
+    ))
 }
 
 /// Host names of a route; those that are none are reported.
@@ -273,11 +335,18 @@ pub(super) fn prefix(text: &str, at: At<'_>, out: &mut Diagnostics) -> Option<St
         Ok(normal) => format!("write it as `{normal}`"),
         Err(error) => error.to_string(),
     };
-    out.error(at, "bad-path", format!("`{text}` is not a path prefix in normal form: {problem}"));
+    out.error(
+        at,
+        "bad-path",
+        format!("`{text}` is not a path prefix in normal form: {problem}"),
+    );
     None
 }
 
 /// The name of an external host, as backends are named.
 pub(super) fn external_name(namespace: &str, host: &Arc<str>) -> ObjectName {
-    ObjectName { namespace: namespace.into(), name: host.clone() }
+    ObjectName {
+        namespace: namespace.into(),
+        name: host.clone(),
+    }
 }

@@ -19,7 +19,10 @@ const PROTOCOLS: &[&str] = &["HTTP", "HTTPS", "HBONE", "istio.io/PROXY", "TLS"];
 
 /// The Gateways of our class, in order.
 pub(super) fn ours(set: &Set<'_>) -> Vec<ObjectName> {
-    let ours = set.gateways.iter().filter(|(_, g)| g.raw.gateway_class_name == GATEWAY_CLASS);
+    let ours = set
+        .gateways
+        .iter()
+        .filter(|(_, g)| g.raw.gateway_class_name == GATEWAY_CLASS);
     ours.map(|(name, _)| name.clone()).collect()
 }
 
@@ -39,7 +42,11 @@ pub(super) fn choose(
                     "Gateway {name} is of class `{}`, not `{GATEWAY_CLASS}`",
                     gateway.raw.gateway_class_name
                 );
-                out.error(gateway.object.spec().key("gatewayClassName"), "no-gateway", message);
+                out.error(
+                    gateway.object.spec().key("gatewayClassName"),
+                    "no-gateway",
+                    message,
+                );
             }
             None if set.is_broken(ObjectKind::Gateway, &name) => {}
             None => out.global("no-gateway", format!("there is no Gateway {name}")),
@@ -49,7 +56,10 @@ pub(super) fn choose(
     match ours.as_slice() {
         [one] => return Some(one.clone()),
         [] if set.any_broken(ObjectKind::Gateway) => {}
-        [] => out.global("no-gateway", format!("there is no Gateway of class `{GATEWAY_CLASS}`")),
+        [] => out.global(
+            "no-gateway",
+            format!("there is no Gateway of class `{GATEWAY_CLASS}`"),
+        ),
         several => {
             let names: Vec<String> = several.iter().map(ObjectName::to_string).collect();
             let message = format!(
@@ -100,11 +110,23 @@ impl<'a> Chosen<'a> {
                 out.error(at.key("port"), "duplicate-port", message);
             }
             ports.push((listener.port, &listener.name));
-            let one = OneListener { set, gateway, parameters, addresses: &addresses, raw: listener, at };
+            let one = OneListener {
+                set,
+                gateway,
+                parameters,
+                addresses: &addresses,
+                raw: listener,
+                at,
+            };
             listeners.extend(one.compile(out));
         }
         if let Some(source) = parameters.source {
-            for name in source.raw.listeners.keys().filter(|name| !names.contains(&name.as_str())) {
+            for name in source
+                .raw
+                .listeners
+                .keys()
+                .filter(|name| !names.contains(&name.as_str()))
+            {
                 let at = source.object.spec().key("listeners").key(name);
                 let hint = suggest::hint(name, &names);
                 let message = format!("Gateway {} has no listener `{name}`{hint}", object.name);
@@ -113,7 +135,8 @@ impl<'a> Chosen<'a> {
         }
         import_listeners(set, gateway, &addresses, &mut ports, &mut listeners, out);
         if listeners.is_empty() {
-            let message = "no listener of this Gateway is served yet; add one with protocol HTTP or HTTPS";
+            let message =
+                "no listener of this Gateway is served yet; add one with protocol HTTP or HTTPS";
             out.warning(object.name_at(), "nothing-served", message);
         }
         Self {
@@ -159,21 +182,35 @@ fn import_listeners<'a>(
     listeners: &mut Vec<Listener>,
     out: &mut Diagnostics,
 ) {
-    for (name, import) in set.solo.iter().filter(|(_, import)| super::solo::is_for(import, gateway)) {
-        let Some(port) = import.raw.bind_port else { continue };
+    for (name, import) in set
+        .solo
+        .iter()
+        .filter(|(_, import)| super::solo::is_for(import, gateway))
+    {
+        let Some(port) = import.raw.bind_port else {
+            continue;
+        };
         if ports.iter().any(|(taken, _)| *taken == port) {
             continue;
         }
         let at = import.object.spec();
         if port == 0 {
-            out.error(at.key("bindPort"), "bad-value", "`bindPort` must be 1 to 65535");
+            out.error(
+                at.key("bindPort"),
+                "bad-value",
+                "`bindPort` must be 1 to 65535",
+            );
             continue;
         }
         let own = match import.raw.bind_address.as_deref().map(str::parse::<IpAddr>) {
             Some(Ok(ip)) if !ip.is_unspecified() => vec![ip],
             None | Some(Ok(_)) => addresses.to_vec(),
             Some(Err(_)) => {
-                out.error(at.key("bindAddress"), "bad-value", "`bindAddress` must be an IP address");
+                out.error(
+                    at.key("bindAddress"),
+                    "bad-value",
+                    "`bindAddress` must be an IP address",
+                );
                 continue;
             }
         };
@@ -205,7 +242,12 @@ impl OneListener<'_> {
         if raw.port == 0 {
             out.error(at.key("port"), "bad-value", "`port` must be 1 to 65535");
         }
-        let from = raw.allowed_routes.namespaces.from.as_deref().unwrap_or("Same");
+        let from = raw
+            .allowed_routes
+            .namespaces
+            .from
+            .as_deref()
+            .unwrap_or("Same");
         if !matches!(from, "Same" | "All") {
             let place = at.key("allowedRoutes").key("namespaces").key("from");
             let message = format!("`{from}` is not one of `Same`, `All`");
@@ -215,7 +257,10 @@ impl OneListener<'_> {
             "HTTP" => Protocol::Http,
             "HTTPS" => Protocol::Https,
             known if PROTOCOLS.contains(&known) => {
-                let message = format!("listener `{}`: protocol `{known}` is not served yet", raw.name);
+                let message = format!(
+                    "listener `{}`: protocol `{known}` is not served yet",
+                    raw.name
+                );
                 out.warning(at.key("protocol"), "not-served", message);
                 return None;
             }
@@ -271,7 +316,11 @@ impl OneListener<'_> {
         }
         if extra.is_some_and(|extra| extra.client_certificate.is_some()) {
             let message = "`clientCertificate` needs a listener with protocol HTTPS";
-            out.error(self.extra_at().key("clientCertificate"), "bad-listener", message);
+            out.error(
+                self.extra_at().key("clientCertificate"),
+                "bad-listener",
+                message,
+            );
         }
     }
 
@@ -296,7 +345,11 @@ impl OneListener<'_> {
         let certificate = refs::certificate(self.set, object, reference, refs_at.index(0), out);
         let client = self.client(tls, extra, out);
         let (certificate_pem, private_key_pem) = certificate?;
-        Some(ServerTls { certificate_pem, private_key_pem, client: client? })
+        Some(ServerTls {
+            certificate_pem,
+            private_key_pem,
+            client: client?,
+        })
     }
 
     fn client(
@@ -311,7 +364,11 @@ impl OneListener<'_> {
             (Some(_), Some(_)) => {
                 let message = "client certificates are already asked for by `frontendValidation` of \
                                the Gateway's listener";
-                out.error(self.extra_at().key("clientCertificate"), "bad-listener", message);
+                out.error(
+                    self.extra_at().key("clientCertificate"),
+                    "bad-listener",
+                    message,
+                );
                 return None;
             }
             (Some(asked), None) => {
@@ -321,13 +378,22 @@ impl OneListener<'_> {
             }
             (None, Some(validation)) => {
                 let at = self.at.key("tls").key("frontendValidation");
-                if let Some(other) = validation.mode.as_deref().filter(|mode| *mode != "AllowValidOnly") {
+                if let Some(other) = validation
+                    .mode
+                    .as_deref()
+                    .filter(|mode| *mode != "AllowValidOnly")
+                {
                     let message = format!("`{other}` is not one of `AllowValidOnly`");
                     out.error(at.key("mode"), "unknown-value", message);
                     return None;
                 }
                 let refs = &validation.ca_certificate_refs;
-                (ClientCertificateMode::Required, refs, self.gateway.object, at)
+                (
+                    ClientCertificateMode::Required,
+                    refs,
+                    self.gateway.object,
+                    at,
+                )
             }
             (None, None) => return Some(ClientCertificate::Off),
         };
@@ -336,7 +402,11 @@ impl OneListener<'_> {
         }
         let at = at.key("caCertificateRefs");
         if references.is_empty() {
-            out.error(at, "missing-field", "`caCertificateRefs` must name the roots of client certificates");
+            out.error(
+                at,
+                "missing-field",
+                "`caCertificateRefs` must name the roots of client certificates",
+            );
             return None;
         }
         let roots_pem = refs::roots(self.set, object, references, at, out)?;
@@ -384,7 +454,8 @@ pub(super) fn missing_parent(
     if ours {
         missing(set, ObjectKind::Gateway, name, at, out);
     } else if !set.is_broken(ObjectKind::Gateway, name) {
-        let message = format!("Gateway {name} is not among the objects read, so this route is not served");
+        let message =
+            format!("Gateway {name} is not among the objects read, so this route is not served");
         out.warning(at, "not-attached", message);
     }
 }

@@ -32,18 +32,26 @@ pub(super) fn compile<'a>(
     for route in set.http_routes.values() {
         let (object, spec) = (route.object, &route.raw);
         let parents = Some(spec.parent_refs.as_slice());
-        let Some(listeners) = attach::listeners(set, chosen, object, parents, out) else { continue };
+        let Some(listeners) = attach::listeners(set, chosen, object, parents, out) else {
+            continue;
+        };
         let at = object.spec();
         let hosts = endpoint::host_names(&spec.hostnames, at.key("hostnames"), out);
         for (index, rule) in spec.rules.iter().enumerate() {
             let at = at.key("rules").index(index);
-            let context = Rule { set, parameters: &chosen.parameters, route, at };
+            let context = Rule {
+                set,
+                parameters: &chosen.parameters,
+                route,
+                at,
+            };
             for (matched, place) in context.matches(rule, out) {
                 let (filters, backends) = match drafts.routes.last() {
                     // The matches of one rule share the rest of it.
-                    Some(RouteDraft { route: Route::Plain(last), .. })
-                        if last.name == object.name && last.rule == index =>
-                    {
+                    Some(RouteDraft {
+                        route: Route::Plain(last),
+                        ..
+                    }) if last.name == object.name && last.rule == index => {
                         (last.filters.clone(), last.backends.clone())
                     }
                     _ => {
@@ -61,7 +69,11 @@ pub(super) fn compile<'a>(
                         filters,
                         backends,
                         // GEP-1742: zero switches the timeout off.
-                        request_timeout: rule.timeouts.request.map(|t| t.0).filter(|t| !t.is_zero()),
+                        request_timeout: rule
+                            .timeouts
+                            .request
+                            .map(|t| t.0)
+                            .filter(|t| !t.is_zero()),
                     }),
                     targets: vec![ObjectRef::whole(Kind::HttpRoute, object.name.clone())],
                     listeners: listeners.clone(),
@@ -73,7 +85,11 @@ pub(super) fn compile<'a>(
             }
             if rule.timeouts.backend_request.is_some() {
                 let message = "`backendRequest` is not applied yet; `request` is";
-                out.warning(at.key("timeouts").key("backendRequest"), "not-served", message);
+                out.warning(
+                    at.key("timeouts").key("backendRequest"),
+                    "not-served",
+                    message,
+                );
             }
         }
     }
@@ -90,26 +106,41 @@ impl<'a> Rule<'a, '_> {
     fn matches(&self, rule: &raw::HttpRule, out: &mut Diagnostics) -> Vec<(PlainMatch, At<'a>)> {
         if rule.matches.is_empty() {
             let path = PathMatch::Prefix("/".to_owned());
-            return vec![(PlainMatch { path, method: None, headers: Vec::new() }, self.at)];
+            return vec![(
+                PlainMatch {
+                    path,
+                    method: None,
+                    headers: Vec::new(),
+                },
+                self.at,
+            )];
         }
         let at = self.at.key("matches");
         let all = rule.matches.iter().enumerate();
-        all.filter_map(|(index, matched)| one_match(matched, at.index(index), out)).collect()
+        all.filter_map(|(index, matched)| one_match(matched, at.index(index), out))
+            .collect()
     }
 
     fn filters(&self, rule: &raw::HttpRule, out: &mut Diagnostics) -> Arc<[Filter]> {
         let at = self.at.key("filters");
         let all = rule.filters.iter().enumerate();
-        let filters: Vec<Filter> =
-            all.filter_map(|(index, filter)| one_filter(filter, at.index(index), out)).collect();
+        let filters: Vec<Filter> = all
+            .filter_map(|(index, filter)| one_filter(filter, at.index(index), out))
+            .collect();
         let is_redirect = |filter: &Filter| matches!(filter, Filter::Redirect(_));
         let is_rewrite = |filter: &Filter| matches!(filter, Filter::Rewrite(_));
         if filters.iter().any(is_redirect) && filters.iter().any(is_rewrite) {
             out.error(at, "bad-filter", "a rule either redirects or rewrites");
         }
         for (what, count) in [
-            ("RequestRedirect", filters.iter().filter(|f| is_redirect(f)).count()),
-            ("URLRewrite", filters.iter().filter(|f| is_rewrite(f)).count()),
+            (
+                "RequestRedirect",
+                filters.iter().filter(|f| is_redirect(f)).count(),
+            ),
+            (
+                "URLRewrite",
+                filters.iter().filter(|f| is_rewrite(f)).count(),
+            ),
         ] {
             if count > 1 {
                 out.error(at, "bad-filter", format!("a rule has at most one {what}"));
@@ -125,14 +156,24 @@ impl<'a> Rule<'a, '_> {
         out: &mut Diagnostics,
     ) -> Arc<[PlainBackend]> {
         let at = self.at.key("backendRefs");
-        let redirects = filters.iter().any(|filter| matches!(filter, Filter::Redirect(_)));
+        let redirects = filters
+            .iter()
+            .any(|filter| matches!(filter, Filter::Redirect(_)));
         let unread = rule.filters.len() != filters.len();
         match rule.backend_refs.is_empty() {
             true if !redirects && !unread => {
-                out.error(at, "empty-list", "a rule without a redirect needs `backendRefs`");
+                out.error(
+                    at,
+                    "empty-list",
+                    "a rule without a redirect needs `backendRefs`",
+                );
             }
             false if redirects => {
-                out.error(at, "bad-filter", "a rule that redirects has no `backendRefs`");
+                out.error(
+                    at,
+                    "bad-filter",
+                    "a rule that redirects has no `backendRefs`",
+                );
             }
             _ => {}
         }
@@ -149,7 +190,11 @@ impl<'a> Rule<'a, '_> {
                 out.error(at.key("weight"), "bad-value", message);
             }
             let found = self.backend(backend, at, out);
-            backends.extend(found.filter(|_| weight > 0).map(|found| PlainBackend { weight, ..found }));
+            backends.extend(
+                found
+                    .filter(|_| weight > 0)
+                    .map(|found| PlainBackend { weight, ..found }),
+            );
         }
         backends.into()
     }
@@ -167,8 +212,10 @@ impl<'a> Rule<'a, '_> {
         let object = self.route.object;
         let name = refs::named(backend.namespace.as_deref(), &backend.name, object);
         let from = refs::From::object(object);
-        let (group, kind) =
-            (backend.group.as_deref().unwrap_or(""), backend.kind.as_deref().unwrap_or("Service"));
+        let (group, kind) = (
+            backend.group.as_deref().unwrap_or(""),
+            backend.kind.as_deref().unwrap_or("Service"),
+        );
         let at = at.key("name");
         match (group, kind) {
             ("", "Service") => {
@@ -182,7 +229,12 @@ impl<'a> Rule<'a, '_> {
                 let endpoint =
                     endpoint::of_service(self.set, &name, port, None, self.parameters, at, out)?;
                 let external = !endpoint.private;
-                Some(PlainBackend { name, endpoint, weight: 1, external })
+                Some(PlainBackend {
+                    name,
+                    endpoint,
+                    weight: 1,
+                    external,
+                })
             }
             (ISTIO, "ServiceEntry") => {
                 let Some(entry) = self.set.entries.get(&name) else {
@@ -205,7 +257,11 @@ impl<'a> Rule<'a, '_> {
                 let host = backend.name.to_ascii_lowercase();
                 let entry = self.set.entries.values().find(|entry| {
                     entry.object.name.namespace == object.name.namespace
-                        && entry.raw.hosts.iter().any(|own| own.eq_ignore_ascii_case(&host))
+                        && entry
+                            .raw
+                            .hosts
+                            .iter()
+                            .any(|own| own.eq_ignore_ascii_case(&host))
                 });
                 let Some(entry) = entry else {
                     if !self.set.any_broken(ObjectKind::ServiceEntry) {
@@ -247,11 +303,19 @@ impl<'a> Rule<'a, '_> {
         };
         let name = &entry.object.name;
         let Some(entry_port) = entry.raw.ports.iter().find(|p| p.number == port) else {
-            out.error(at, "missing-reference", format!("ServiceEntry {name} has no port {port}"));
+            out.error(
+                at,
+                "missing-reference",
+                format!("ServiceEntry {name} has no port {port}"),
+            );
             return None;
         };
         let external = entry.raw.location != Some(istio::Location::Internal);
-        let protocol = entry_port.protocol.as_deref().unwrap_or("HTTP").to_ascii_uppercase();
+        let protocol = entry_port
+            .protocol
+            .as_deref()
+            .unwrap_or("HTTP")
+            .to_ascii_uppercase();
         let tls = matches!(protocol.as_str(), "HTTPS" | "TLS").then(TlsChoice::default);
         let target = entry_port.target_port.unwrap_or(port);
         let base = endpoint::of_host(&host, target, tls, self.parameters, at, out)?;
@@ -286,7 +350,12 @@ impl<'a> Rule<'a, '_> {
             istio::Resolution::Static => {
                 let mut fixed = Vec::new();
                 for (index, endpoint) in spec {
-                    let at = entry.object.spec().key("endpoints").index(index).key("address");
+                    let at = entry
+                        .object
+                        .spec()
+                        .key("endpoints")
+                        .index(index)
+                        .key("address");
                     let Ok(ip) = endpoint.address.parse() else {
                         let message = format!("`{}` is not an IP address", endpoint.address);
                         out.error(at, "bad-value", message);
@@ -305,8 +374,10 @@ impl<'a> Rule<'a, '_> {
                     fixed.push(SocketAddr::new(ip, port_of(endpoint)));
                 }
                 if entry.raw.endpoints.is_empty() {
-                    let message =
-                        format!("ServiceEntry {} is STATIC and has no endpoints", entry.object.name);
+                    let message = format!(
+                        "ServiceEntry {} is STATIC and has no endpoints",
+                        entry.object.name
+                    );
                     out.error(at, "bad-backend", message);
                 }
                 (!fixed.is_empty()).then_some(Some(Address::Fixed(fixed)))
@@ -318,8 +389,13 @@ impl<'a> Rule<'a, '_> {
                         Some(Some(Address::Dns(one.address.to_ascii_lowercase())))
                     }
                     _ => {
-                        let message = "a DNS entry is looked up by its host or by one endpoint's name";
-                        out.error(entry.object.spec().key("endpoints"), "not-enforced", message);
+                        let message =
+                            "a DNS entry is looked up by its host or by one endpoint's name";
+                        out.error(
+                            entry.object.spec().key("endpoints"),
+                            "not-enforced",
+                            message,
+                        );
                         None
                     }
                 }
@@ -342,15 +418,29 @@ fn one_match<'a>(
     out: &mut Diagnostics,
 ) -> Option<(PlainMatch, At<'a>)> {
     let path_at = at.key("path").key("value");
-    let value = raw.path.as_ref().and_then(|path| path.value.as_deref()).unwrap_or("/");
-    let kind = raw.path.as_ref().and_then(|path| path.kind).unwrap_or(raw::HttpPathKind::PathPrefix);
+    let value = raw
+        .path
+        .as_ref()
+        .and_then(|path| path.value.as_deref())
+        .unwrap_or("/");
+    let kind = raw
+        .path
+        .as_ref()
+        .and_then(|path| path.kind)
+        .unwrap_or(raw::HttpPathKind::PathPrefix);
     let path = match kind {
-        raw::HttpPathKind::PathPrefix => endpoint::prefix(value, path_at, out).map(PathMatch::Prefix),
+        raw::HttpPathKind::PathPrefix => {
+            endpoint::prefix(value, path_at, out).map(PathMatch::Prefix)
+        }
         raw::HttpPathKind::Exact if crate::normalize_path(value).is_ok_and(|n| n == value) => {
             Some(PathMatch::Exact(value.to_owned()))
         }
         raw::HttpPathKind::Exact => {
-            out.error(path_at, "bad-path", format!("`{value}` is not a path in normal form"));
+            out.error(
+                path_at,
+                "bad-path",
+                format!("`{value}` is not a path in normal form"),
+            );
             None
         }
         raw::HttpPathKind::RegularExpression => {
@@ -359,7 +449,11 @@ fn one_match<'a>(
             None
         }
     };
-    if raw.query_params.as_ref().is_some_and(|params| !params.is_empty()) {
+    if raw
+        .query_params
+        .as_ref()
+        .is_some_and(|params| !params.is_empty())
+    {
         let message = "`queryParams` is not supported; without it the match would be wider";
         out.error(at.key("queryParams"), "not-enforced", message);
     }
@@ -370,7 +464,9 @@ fn one_match<'a>(
             let message = "`RegularExpression` is not supported; use `Exact`";
             out.error(at.key("type"), "not-enforced", message);
         }
-        let Some(name) = token(&header.name, at.key("name"), out) else { continue };
+        let Some(name) = token(&header.name, at.key("name"), out) else {
+            continue;
+        };
         // Gateway API: the first of equal names holds.
         if !headers.iter().any(|(other, _)| *other == name) {
             headers.push((name, header.value.clone()));
@@ -387,11 +483,19 @@ fn one_match<'a>(
         }
     };
     let place = if raw.path.is_some() { path_at } else { at };
-    Some((PlainMatch { path: path?, method, headers }, place))
+    Some((
+        PlainMatch {
+            path: path?,
+            method,
+            headers,
+        },
+        place,
+    ))
 }
 
-const METHODS: &[&str] =
-    &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+const METHODS: &[&str] = &[
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+];
 
 /// A header name in lower case (RFC 9110 §5.6.2).
 fn token(name: &str, at: At<'_>, out: &mut Diagnostics) -> Option<String> {
@@ -411,13 +515,19 @@ fn one_filter(raw: &raw::HttpFilter, at: At<'_>, out: &mut Diagnostics) -> Optio
     };
     match raw.kind {
         Kind::RequestHeaderModifier => match &raw.request_header_modifier {
-            Some(raw) => Some(Filter::RequestHeaders(changes(raw, at.key("requestHeaderModifier"), out))),
+            Some(raw) => Some(Filter::RequestHeaders(changes(
+                raw,
+                at.key("requestHeaderModifier"),
+                out,
+            ))),
             None => absent("requestHeaderModifier"),
         },
         Kind::ResponseHeaderModifier => match &raw.response_header_modifier {
-            Some(raw) => {
-                Some(Filter::ResponseHeaders(changes(raw, at.key("responseHeaderModifier"), out)))
-            }
+            Some(raw) => Some(Filter::ResponseHeaders(changes(
+                raw,
+                at.key("responseHeaderModifier"),
+                out,
+            ))),
             None => absent("responseHeaderModifier"),
         },
         Kind::RequestRedirect => match &raw.request_redirect {
@@ -428,7 +538,10 @@ fn one_filter(raw: &raw::HttpFilter, at: At<'_>, out: &mut Diagnostics) -> Optio
             Some(raw) => {
                 let at = at.key("urlRewrite");
                 let hostname = host(raw.hostname.as_deref(), at, out);
-                let path = raw.path.as_ref().and_then(|path| rewrite(path, at.key("path"), out));
+                let path = raw
+                    .path
+                    .as_ref()
+                    .and_then(|path| rewrite(path, at.key("path"), out));
                 Some(Filter::Rewrite(Rewrite { hostname, path }))
             }
             None => absent("urlRewrite"),
@@ -444,9 +557,10 @@ fn one_filter(raw: &raw::HttpFilter, at: At<'_>, out: &mut Diagnostics) -> Optio
 
 fn changes(raw: &raw::HeaderModifier, at: At<'_>, out: &mut Diagnostics) -> HeaderChanges {
     let mut changes = HeaderChanges::default();
-    for (field, from, to) in
-        [("set", &raw.set, &mut changes.set), ("add", &raw.add, &mut changes.add)]
-    {
+    for (field, from, to) in [
+        ("set", &raw.set, &mut changes.set),
+        ("add", &raw.add, &mut changes.add),
+    ] {
         for (index, header) in from.iter().enumerate() {
             let at = at.key(field).index(index);
             // RFC 9110 §5.5.
@@ -460,13 +574,19 @@ fn changes(raw: &raw::HeaderModifier, at: At<'_>, out: &mut Diagnostics) -> Head
         }
     }
     for (index, name) in raw.remove.iter().enumerate() {
-        changes.remove.extend(token(name, at.key("remove").index(index), out));
+        changes
+            .remove
+            .extend(token(name, at.key("remove").index(index), out));
     }
     changes
 }
 
 fn redirect(raw: &raw::RequestRedirect, at: At<'_>, out: &mut Diagnostics) -> Option<Redirect> {
-    if let Some(other) = raw.scheme.as_deref().filter(|s| !matches!(*s, "http" | "https")) {
+    if let Some(other) = raw
+        .scheme
+        .as_deref()
+        .filter(|s| !matches!(*s, "http" | "https"))
+    {
         let message = format!("`{other}` is not one of `http`, `https`");
         out.error(at.key("scheme"), "unknown-value", message);
     }
@@ -479,7 +599,10 @@ fn redirect(raw: &raw::RequestRedirect, at: At<'_>, out: &mut Diagnostics) -> Op
         scheme: raw.scheme.clone(),
         hostname: host(raw.hostname.as_deref(), at, out),
         port: raw.port,
-        path: raw.path.as_ref().and_then(|path| rewrite(path, at.key("path"), out)),
+        path: raw
+            .path
+            .as_ref()
+            .and_then(|path| rewrite(path, at.key("path"), out)),
         status,
     })
 }
@@ -491,7 +614,9 @@ fn host(name: Option<&str>, at: At<'_>, out: &mut Diagnostics) -> Option<String>
 fn rewrite(raw: &raw::PathModifier, at: At<'_>, out: &mut Diagnostics) -> Option<PathRewrite> {
     let (field, value) = match raw.kind {
         raw::PathModifierKind::ReplaceFullPath => ("replaceFullPath", &raw.replace_full_path),
-        raw::PathModifierKind::ReplacePrefixMatch => ("replacePrefixMatch", &raw.replace_prefix_match),
+        raw::PathModifierKind::ReplacePrefixMatch => {
+            ("replacePrefixMatch", &raw.replace_prefix_match)
+        }
     };
     let Some(value) = value else {
         out.error(at, "missing-field", format!("`{field}` is missing"));
@@ -500,7 +625,11 @@ fn rewrite(raw: &raw::PathModifier, at: At<'_>, out: &mut Diagnostics) -> Option
     // An empty replacement takes the prefix away.
     let value = if value.is_empty() { "/" } else { value };
     if !crate::normalize_path(value).is_ok_and(|normal| normal == value) {
-        out.error(at.key(field), "bad-path", format!("`{value}` is not a path in normal form"));
+        out.error(
+            at.key(field),
+            "bad-path",
+            format!("`{value}` is not a path in normal form"),
+        );
         return None;
     }
     Some(match raw.kind {
@@ -508,4 +637,3 @@ fn rewrite(raw: &raw::PathModifier, at: At<'_>, out: &mut Diagnostics) -> Option
         raw::PathModifierKind::ReplacePrefixMatch => PathRewrite::Prefix(value.to_owned()),
     })
 }
-

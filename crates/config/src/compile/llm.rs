@@ -45,7 +45,8 @@ fn one_provider(
         raw::Dialect::OpenAI => llm::Dialect::OpenAi,
         raw::Dialect::Anthropic => llm::Dialect::Anthropic,
         other => {
-            let message = format!("dialect `{other:?}` is not supported yet; use `OpenAI` or `Anthropic`");
+            let message =
+                format!("dialect `{other:?}` is not supported yet; use `OpenAI` or `Anthropic`");
             out.error(at.key("dialect"), "not-enforced", message);
             return None;
         }
@@ -66,10 +67,23 @@ fn one_provider(
         llm::Dialect::Anthropic => "https://api.anthropic.com",
     });
     let endpoint = endpoint::of_url(text, tls, &chosen.parameters, at.key("endpoint"), out);
-    let credential =
-        refs::credential(set, object, spec.credential.as_ref(), at.key("credential"), out);
-    let operations = operations(dialect, spec.operations.as_deref(), at.key("operations"), out);
-    let models = spec.models.as_ref().map(|list| models(list, at.key("models"), out));
+    let credential = refs::credential(
+        set,
+        object,
+        spec.credential.as_ref(),
+        at.key("credential"),
+        out,
+    );
+    let operations = operations(
+        dialect,
+        spec.operations.as_deref(),
+        at.key("operations"),
+        out,
+    );
+    let models = spec
+        .models
+        .as_ref()
+        .map(|list| models(list, at.key("models"), out));
     let draft = ProviderDraft {
         llm: llm::Provider {
             id: ProviderId(0),
@@ -89,7 +103,11 @@ fn one_provider(
     tls_whole.then_some(draft)
 }
 
-pub(super) fn tls_hostname(name: Option<&str>, at: At<'_>, out: &mut Diagnostics) -> Option<String> {
+pub(super) fn tls_hostname(
+    name: Option<&str>,
+    at: At<'_>,
+    out: &mut Diagnostics,
+) -> Option<String> {
     match endpoint::host_name(name?, false) {
         Ok(name) => Some(name),
         Err(why) => {
@@ -106,10 +124,16 @@ fn operations(
     out: &mut Diagnostics,
 ) -> Vec<Operation> {
     let all = dialect.operations();
-    let Some(given) = given else { return all.to_vec() };
+    let Some(given) = given else {
+        return all.to_vec();
+    };
     let mut operations = Vec::new();
     for (index, text) in given.iter().enumerate() {
-        match text.parse::<Operation>().ok().filter(|operation| all.contains(operation)) {
+        match text
+            .parse::<Operation>()
+            .ok()
+            .filter(|operation| all.contains(operation))
+        {
             Some(operation) => operations.push(operation),
             None => {
                 let known: Vec<_> = all.iter().map(|op| format!("`{}`", op.as_str())).collect();
@@ -119,7 +143,11 @@ fn operations(
         }
     }
     if given.is_empty() {
-        out.error(at, "empty-list", "`operations` is empty, so the provider could do nothing");
+        out.error(
+            at,
+            "empty-list",
+            "`operations` is empty, so the provider could do nothing",
+        );
     }
     operations
 }
@@ -127,7 +155,11 @@ fn operations(
 fn models(list: &[raw::Model], at: At<'_>, out: &mut Diagnostics) -> llm::Models {
     let mut seen: Vec<&str> = Vec::new();
     if list.is_empty() {
-        out.error(at, "empty-list", "`models` is empty, so the provider serves none; remove it to serve all");
+        out.error(
+            at,
+            "empty-list",
+            "`models` is empty, so the provider serves none; remove it to serve all",
+        );
     }
     for (index, model) in list.iter().enumerate() {
         let at = at.index(index);
@@ -138,15 +170,21 @@ fn models(list: &[raw::Model], at: At<'_>, out: &mut Diagnostics) -> llm::Models
             if name.is_empty() {
                 out.error(at, "bad-value", "a model name must not be empty");
             } else if seen.contains(&name.as_str()) {
-                out.error(at, "duplicate-name", format!("model name `{name}` is already used"));
+                out.error(
+                    at,
+                    "duplicate-name",
+                    format!("model name `{name}` is already used"),
+                );
             }
             seen.push(name);
         }
         if let Some(price) = &model.price {
             let at = at.key("price");
-            for (field, value) in
-                [("input", &price.input), ("cachedInput", &price.cached_input), ("output", &price.output)]
-            {
+            for (field, value) in [
+                ("input", &price.input),
+                ("cachedInput", &price.cached_input),
+                ("output", &price.output),
+            ] {
                 let decimal = |text: &str| {
                     let digits = text.replacen('.', "", 1);
                     !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
@@ -161,7 +199,11 @@ fn models(list: &[raw::Model], at: At<'_>, out: &mut Diagnostics) -> llm::Models
     list.iter()
         .map(|model| llm::Model {
             name: model.name.as_str().into(),
-            aliases: model.aliases.iter().map(|alias| alias.as_str().into()).collect(),
+            aliases: model
+                .aliases
+                .iter()
+                .map(|alias| alias.as_str().into())
+                .collect(),
         })
         .collect()
 }
@@ -176,7 +218,9 @@ pub(super) fn routes<'a>(
     for route in set.llm_routes.values() {
         let (object, spec) = (route.object, &route.raw);
         let parents = spec.parent_refs.as_deref();
-        let Some(listeners) = attach::listeners(set, chosen, object, parents, out) else { continue };
+        let Some(listeners) = attach::listeners(set, chosen, object, parents, out) else {
+            continue;
+        };
         if !chosen.llm {
             let message = format!(
                 "Gateway {} has `kgateway.io/ai-gateway-enabled: \"false\"`, so this route is not served",
@@ -191,7 +235,11 @@ pub(super) fn routes<'a>(
         let prefix = spec.path_prefix.as_deref().unwrap_or("/");
         let prefix = endpoint::prefix(prefix, prefix_at, out);
         if spec.rules.is_empty() {
-            out.error(at.key("rules"), "empty-list", "`rules` is empty, so the route goes nowhere");
+            out.error(
+                at.key("rules"),
+                "empty-list",
+                "`rules` is empty, so the route goes nowhere",
+            );
         }
         let mut rules = Vec::new();
         for (index, rule) in spec.rules.iter().enumerate() {
@@ -244,14 +292,33 @@ fn one_rule(
     }
     let refs_at = at.key("backendRefs");
     if rule.backend_refs.is_empty() {
-        out.error(refs_at, "empty-list", "`backendRefs` is empty, so the rule goes nowhere");
+        out.error(
+            refs_at,
+            "empty-list",
+            "`backendRefs` is empty, so the rule goes nowhere",
+        );
     }
     let mut backends = Vec::new();
     for (index, backend) in rule.backend_refs.iter().enumerate() {
-        backends.extend(one_backend(set, drafts, route, backend, refs_at.index(index), out));
+        backends.extend(one_backend(
+            set,
+            drafts,
+            route,
+            backend,
+            refs_at.index(index),
+            out,
+        ));
     }
-    if !backends.is_empty() && backends.iter().all(|backend: &llm::Backend| backend.weight == 0) {
-        out.warning(refs_at, "never-matches", "every weight is 0, so the rule goes nowhere");
+    if !backends.is_empty()
+        && backends
+            .iter()
+            .all(|backend: &llm::Backend| backend.weight == 0)
+    {
+        out.warning(
+            refs_at,
+            "never-matches",
+            "every weight is 0, so the rule goes nowhere",
+        );
     }
     let timeouts = timeouts(&rule.timeouts, at.key("timeouts"), out);
     let retry = match &rule.retry {
@@ -260,10 +327,18 @@ fn one_rule(
         None => {
             let others = u32::try_from(backends.len().saturating_sub(1)).unwrap_or(MAX_ATTEMPTS);
             let attempts = llm::Retry::default().attempts.max(others).min(MAX_ATTEMPTS);
-            llm::Retry { attempts, ..llm::Retry::default() }
+            llm::Retry {
+                attempts,
+                ..llm::Retry::default()
+            }
         }
     };
-    Some(llm::Rule { models, backends, timeouts, retry })
+    Some(llm::Rule {
+        models,
+        backends,
+        timeouts,
+        retry,
+    })
 }
 
 fn one_backend(
@@ -278,28 +353,47 @@ fn one_backend(
     let group = backend.group.as_deref().unwrap_or(kind.group());
     let given = backend.kind.as_deref().unwrap_or(kind.as_str());
     if (group, given) != (kind.group(), kind.as_str()) {
-        let message = format!("backend `{group}/{given}` is not `{}/LLMProvider`", kind.group());
+        let message = format!(
+            "backend `{group}/{given}` is not `{}/LLMProvider`",
+            kind.group()
+        );
         out.error(at.key("kind"), "unknown-value", message);
         return None;
     }
     let weight = backend.weight.unwrap_or(1);
     if weight > MAX_WEIGHT {
-        out.error(at.key("weight"), "bad-value", format!("`weight` must be at most {MAX_WEIGHT}"));
+        out.error(
+            at.key("weight"),
+            "bad-value",
+            format!("`weight` must be at most {MAX_WEIGHT}"),
+        );
     }
     let name = refs::named(backend.namespace.as_deref(), &backend.name, route.object);
     if !set.providers.contains_key(&name) {
         missing(set, kind, &name, at.key("name"), out);
         return None;
     }
-    if !refs::granted(set, refs::From::object(route.object), kind, &name, at.key("name"), out) {
+    if !refs::granted(
+        set,
+        refs::From::object(route.object),
+        kind,
+        &name,
+        at.key("name"),
+        out,
+    ) {
         return None;
     }
     // Absent when the provider's own errors were reported.
     let provider = *drafts.provider_ids.get(&name)?;
     if let Some(model) = &backend.model {
-        let draft = drafts.providers.iter().find(|draft| draft.llm.id == provider)?;
+        let draft = drafts
+            .providers
+            .iter()
+            .find(|draft| draft.llm.id == provider)?;
         if draft.llm.upstream_model(model).is_none() {
-            let message = format!("LLMProvider {name} has no model `{model}`, so this backend serves nothing");
+            let message = format!(
+                "LLMProvider {name} has no model `{model}`, so this backend serves nothing"
+            );
             out.warning(at.key("model"), "never-matches", message);
         }
     }
@@ -319,8 +413,15 @@ fn timeouts(raw: &raw::LlmTimeouts, at: At<'_>, out: &mut Diagnostics) -> llm::T
     let request = time("request", raw.request, default.request);
     let connect = time("connect", raw.connect, default.connect);
     let stream_idle = time("streamIdle", raw.stream_idle, default.stream_idle);
-    let per_try = raw.per_try.map(|value| time("perTry", Some(value), request));
-    llm::Timeouts { request, connect, stream_idle, per_try }
+    let per_try = raw
+        .per_try
+        .map(|value| time("perTry", Some(value), request));
+    llm::Timeouts {
+        request,
+        connect,
+        stream_idle,
+        per_try,
+    }
 }
 
 /// A time that must not be zero.
@@ -331,7 +432,11 @@ pub(super) fn positive(
     out: &mut Diagnostics,
 ) -> Option<Duration> {
     if value.is_some_and(|value| value.is_zero()) {
-        out.error(at.key(field), "bad-value", format!("`{field}` must be longer than 0s"));
+        out.error(
+            at.key(field),
+            "bad-value",
+            format!("`{field}` must be longer than 0s"),
+        );
     }
     value
 }
@@ -340,7 +445,11 @@ fn retries(raw: &raw::Retry, at: At<'_>, out: &mut Diagnostics) -> llm::Retry {
     let default = llm::Retry::default();
     let attempts = raw.attempts.unwrap_or(default.attempts);
     if attempts > MAX_ATTEMPTS {
-        out.error(at.key("attempts"), "bad-value", format!("`attempts` must be at most {MAX_ATTEMPTS}"));
+        out.error(
+            at.key("attempts"),
+            "bad-value",
+            format!("`attempts` must be at most {MAX_ATTEMPTS}"),
+        );
     }
     let on = match &raw.on {
         None => default.on,
@@ -368,5 +477,10 @@ fn retries(raw: &raw::Retry, at: At<'_>, out: &mut Diagnostics) -> llm::Retry {
         let message = "`backoff.max` must not be shorter than `backoff.base`";
         out.error(at.key("backoff").key("max"), "bad-value", message);
     }
-    llm::Retry { attempts, on, base, max }
+    llm::Retry {
+        attempts,
+        on,
+        base,
+        max,
+    }
 }

@@ -35,7 +35,11 @@ pub(super) fn compile<'a>(
             listeners = None;
         }
         if proxy.raw.routes.is_empty() {
-            out.error(object.spec().key("routes"), "empty-list", "`routes` is empty");
+            out.error(
+                object.spec().key("routes"),
+                "empty-list",
+                "`routes` is empty",
+            );
         }
         let mut names: Vec<&str> = Vec::new();
         for (index, route) in proxy.raw.routes.iter().enumerate() {
@@ -46,12 +50,24 @@ pub(super) fn compile<'a>(
                 continue;
             }
             names.push(&route.name);
-            one_route(set, chosen, proxy, route, listeners.as_deref(), at, drafts, out);
+            one_route(
+                set,
+                chosen,
+                proxy,
+                route,
+                listeners.as_deref(),
+                at,
+                drafts,
+                out,
+            );
         }
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call; a struct would only rename them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call; a struct would only rename them"
+)]
 fn one_route<'a>(
     set: &'a Set<'a>,
     chosen: &Chosen<'_>,
@@ -82,7 +98,11 @@ fn one_route<'a>(
     let prefix = endpoint::prefix(&route.matched.prefix, prefix_at, out);
     let credential_at = at.key("credential");
     let credential = refs::credential(set, object, route.credential.as_ref(), credential_at, out);
-    if route.credential.as_ref().is_some_and(|c| c.passthrough == Some(true)) {
+    if route
+        .credential
+        .as_ref()
+        .is_some_and(|c| c.passthrough == Some(true))
+    {
         let message = "the caller's credential never passes to an MCP server; use `secretRef`";
         out.error(credential_at.key("passthrough"), "bad-credential", message);
     }
@@ -95,7 +115,13 @@ fn one_route<'a>(
     let whole = ObjectRef::whole(Kind::McpProxy, name.clone());
     let section: std::sync::Arc<str> = route.name.as_str().into();
     drafts.routes.push(RouteDraft {
-        targets: vec![ObjectRef { section: Some(section.clone()), ..whole.clone() }, whole],
+        targets: vec![
+            ObjectRef {
+                section: Some(section.clone()),
+                ..whole.clone()
+            },
+            whole,
+        ],
         listeners: listeners.to_vec(),
         hosts: Vec::new(),
         matched: PlainMatch {
@@ -140,7 +166,11 @@ fn server(
     let path = destination.path.as_deref().unwrap_or(DEFAULT_PATH);
     let path_ok = crate::normalize_path(path).is_ok_and(|normal| normal == path);
     if !path_ok {
-        out.error(at.key("path"), "bad-path", format!("`{path}` is not a path in normal form"));
+        out.error(
+            at.key("path"),
+            "bad-path",
+            format!("`{path}` is not a path in normal form"),
+        );
     }
     let endpoint = destination_endpoint(set, parameters, proxy, destination, at, out)?;
     let label = format!("{}/{}", proxy.object.name, route.name);
@@ -160,8 +190,13 @@ fn destination_endpoint(
         Some(tls) => {
             let at = at.key("tls");
             let references = &tls.ca_certificate_refs;
-            let roots =
-                refs::roots(set, proxy.object, references, at.key("caCertificateRefs"), out)?;
+            let roots = refs::roots(
+                set,
+                proxy.object,
+                references,
+                at.key("caCertificateRefs"),
+                out,
+            )?;
             Some(TlsChoice {
                 hostname: tls_hostname(tls.hostname.as_deref(), at, out),
                 roots_pem: Some(roots).filter(|_| !references.is_empty()),
@@ -191,7 +226,11 @@ fn destination_endpoint(
         }
         (None, Some(hostname)) => {
             if namespace.is_some() {
-                out.error(at.key("namespace"), "bad-destination", "`namespace` needs `service`");
+                out.error(
+                    at.key("namespace"),
+                    "bad-destination",
+                    "`namespace` needs `service`",
+                );
             }
             let host = hostname.to_ascii_lowercase();
             if host.parse::<std::net::IpAddr>().is_err()
@@ -202,17 +241,29 @@ fn destination_endpoint(
             }
             let default = if destination.tls.is_some() { 443 } else { 80 };
             let secure = destination.tls.is_none() && matches!(destination.port, None | Some(443));
-            let port = destination.port.unwrap_or(if secure { 443 } else { default });
+            let port = destination
+                .port
+                .unwrap_or(if secure { 443 } else { default });
             let tls = tls.or_else(|| secure.then(TlsChoice::default));
             // The same Service under its DNS name is the same destination, for policies too.
-            if let Some((namespace, service)) = endpoint::service_of(&host, &parameters.dns_suffix) {
+            if let Some((namespace, service)) = endpoint::service_of(&host, &parameters.dns_suffix)
+            {
                 let name = ObjectName::new(namespace, service);
-                return endpoint::of_service(set, &name, port, tls, parameters, at.key("port"), out);
+                return endpoint::of_service(
+                    set,
+                    &name,
+                    port,
+                    tls,
+                    parameters,
+                    at.key("port"),
+                    out,
+                );
             }
             endpoint::of_host(&host, port, tls, parameters, at.key("hostname"), out)
         }
         _ => {
-            let message = "a destination is either `namespace`, `service`, `port` or `hostname`, `port`";
+            let message =
+                "a destination is either `namespace`, `service`, `port` or `hostname`, `port`";
             out.error(at, "bad-destination", message);
             None
         }

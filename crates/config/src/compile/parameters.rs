@@ -30,7 +30,8 @@ pub(super) struct Compiled<'a> {
 impl Compiled<'_> {
     /// What is said of a listener.
     pub(super) fn listener(&self, name: &str) -> Option<&ListenerParameters> {
-        self.source.and_then(|source| source.raw.listeners.get(name))
+        self.source
+            .and_then(|source| source.raw.listeners.get(name))
     }
 }
 
@@ -46,10 +47,17 @@ pub(super) fn compile<'a>(
         Some(source) => (&source.raw, source.object.spec()),
         None => (&default, gateway.object.at()),
     };
-    let unsupported = [("trustedWaypoints", &raw.trusted_waypoints), ("limitStore", &raw.limit_store)];
+    let unsupported = [
+        ("trustedWaypoints", &raw.trusted_waypoints),
+        ("limitStore", &raw.limit_store),
+    ];
     for (field, value) in unsupported {
         if value.is_some() {
-            out.error(at.key(field), "not-enforced", format!("`{field}` is not supported yet; remove it"));
+            out.error(
+                at.key(field),
+                "not-enforced",
+                format!("`{field}` is not supported yet; remove it"),
+            );
         }
     }
     let trust_domains = match &raw.trust_domains {
@@ -57,21 +65,33 @@ pub(super) fn compile<'a>(
         None => mesh.unwrap_or_else(|| vec![DEFAULT_DOMAIN.to_owned()]),
     };
     check_domains(&trust_domains, at.key("trustDomains"), out);
-    let dns_suffix = raw.dns_suffix.as_deref().unwrap_or(DEFAULT_DOMAIN).trim_matches('.');
+    let dns_suffix = raw
+        .dns_suffix
+        .as_deref()
+        .unwrap_or(DEFAULT_DOMAIN)
+        .trim_matches('.');
     if !crate::object::is_name(dns_suffix) {
         let message = format!("`{dns_suffix}` is not a DNS name in lower case");
         out.error(at.key("dnsSuffix"), "bad-value", message);
     }
     let parameters = Parameters {
         trust_domains,
-        allow_private: raw.allow_private_endpoints.iter().map(|net| net.0.trunc()).collect(),
+        allow_private: raw
+            .allow_private_endpoints
+            .iter()
+            .map(|net| net.0.trunc())
+            .collect(),
         audit: audit(raw, at, out),
         limits: limits(&raw.limits, at.key("limits"), out),
         drain: raw.drain_timeout.map_or(DEFAULT_DRAIN, |drain| drain.0),
         dns_suffix: dns_suffix.to_owned(),
         identity: identity(raw, at.key("identity"), out),
     };
-    Compiled { posture: super::posture(raw.posture), parameters, source }
+    Compiled {
+        posture: super::posture(raw.posture),
+        parameters,
+        source,
+    }
 }
 
 /// The object a Gateway names, or else its class.
@@ -83,17 +103,32 @@ fn find<'a>(
     let object = gateway.object;
     if let Some(reference) = &gateway.raw.infrastructure.parameters_ref {
         let at = object.spec().key("infrastructure").key("parametersRef");
-        let name = ObjectName { name: reference.name.as_str().into(), ..object.name.clone() };
+        let name = ObjectName {
+            name: reference.name.as_str().into(),
+            ..object.name.clone()
+        };
         return resolve(set, reference, &name, at, out);
     }
-    let class = set.classes.get(&ObjectName::new("", super::GATEWAY_CLASS))?;
+    let class = set
+        .classes
+        .get(&ObjectName::new("", super::GATEWAY_CLASS))?;
     let reference = class.raw.parameters_ref.as_ref()?;
     let at = class.object.spec().key("parametersRef");
     let Some(namespace) = &reference.namespace else {
-        out.error(at, "missing-field", "`spec.parametersRef.namespace` is missing");
+        out.error(
+            at,
+            "missing-field",
+            "`spec.parametersRef.namespace` is missing",
+        );
         return None;
     };
-    resolve(set, reference, &ObjectName::new(namespace, &reference.name), at, out)
+    resolve(
+        set,
+        reference,
+        &ObjectName::new(namespace, &reference.name),
+        at,
+        out,
+    )
 }
 
 fn resolve<'a>(
@@ -124,13 +159,18 @@ fn resolve<'a>(
 
 fn check_domains(domains: &[String], at: At<'_>, out: &mut Diagnostics) {
     if domains.is_empty() {
-        out.error(at, "empty-list", "`trustDomains` must name at least one trust domain");
+        out.error(
+            at,
+            "empty-list",
+            "`trustDomains` must name at least one trust domain",
+        );
     }
     for (index, domain) in domains.iter().enumerate() {
         // SPIFFE ID §2.1.
         let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
         if domain.is_empty() || domain.len() > 255 || !domain.bytes().all(known) {
-            let message = format!("`{domain}` is not a trust domain: use a-z, 0-9, `-`, `.` and `_`");
+            let message =
+                format!("`{domain}` is not a trust domain: use a-z, 0-9, `-`, `.` and `_`");
             out.error(at.index(index), "bad-value", message);
         }
     }
@@ -138,7 +178,9 @@ fn check_domains(domains: &[String], at: At<'_>, out: &mut Diagnostics) {
 
 /// `trustDomain` and `trustDomainAliases` of Istio's mesh configuration, where there is one.
 fn mesh_domains(set: &Set<'_>, out: &mut Diagnostics) -> Option<Vec<String>> {
-    let map = set.config_maps.get(&ObjectName::new("istio-system", "istio"))?;
+    let map = set
+        .config_maps
+        .get(&ObjectName::new("istio-system", "istio"))?;
     let text = map.raw.data.get("mesh")?;
     let (documents, faults) = yaml::read(text);
     let at = map.object.at().key("data").key("mesh");
@@ -147,9 +189,16 @@ fn mesh_domains(set: &Set<'_>, out: &mut Diagnostics) -> Option<Vec<String>> {
         out.error(at, fault.code, message);
     }
     let mesh = documents.first()?;
-    let own = mesh.get("trustDomain").and_then(Node::as_str).unwrap_or(DEFAULT_DOMAIN);
+    let own = mesh
+        .get("trustDomain")
+        .and_then(Node::as_str)
+        .unwrap_or(DEFAULT_DOMAIN);
     let mut domains = vec![own.to_owned()];
-    if let Some(Node { value: Value::List(aliases), .. }) = mesh.get("trustDomainAliases") {
+    if let Some(Node {
+        value: Value::List(aliases),
+        ..
+    }) = mesh.get("trustDomainAliases")
+    {
         domains.extend(aliases.iter().filter_map(Node::as_str).map(str::to_owned));
     }
     check_domains(&domains, at, out);
@@ -157,23 +206,46 @@ fn mesh_domains(set: &Set<'_>, out: &mut Diagnostics) -> Option<Vec<String>> {
 }
 
 fn audit(raw: &WaypointParameters, at: At<'_>, out: &mut Diagnostics) -> Audit {
-    let Some(audit) = &raw.audit else { return Audit { stdout: true, file: None } };
+    let Some(audit) = &raw.audit else {
+        return Audit {
+            stdout: true,
+            file: None,
+        };
+    };
     let at = at.key("audit");
     let file = audit.file.as_ref().map(|file| {
         if file.path.is_empty() {
-            out.error(at.key("file").key("path"), "bad-value", "`audit.file.path` must be a path");
+            out.error(
+                at.key("file").key("path"),
+                "bad-value",
+                "`audit.file.path` must be a path",
+            );
         }
         let mib = file.max_size_mib.unwrap_or(DEFAULT_AUDIT_MIB);
         if mib == 0 {
             let place = at.key("file").key("maxSizeMiB");
-            out.error(place, "bad-value", "`audit.file.maxSizeMiB` must be at least 1");
+            out.error(
+                place,
+                "bad-value",
+                "`audit.file.maxSizeMiB` must be at least 1",
+            );
         }
-        AuditFile { path: PathBuf::from(&file.path), max_size_bytes: u64::from(mib) << 20 }
+        AuditFile {
+            path: PathBuf::from(&file.path),
+            max_size_bytes: u64::from(mib) << 20,
+        }
     });
     if audit.stdout.is_none() && file.is_none() {
-        out.warning(at, "no-audit", "`audit` names no place, so nothing is audited");
+        out.warning(
+            at,
+            "no-audit",
+            "`audit` names no place, so nothing is audited",
+        );
     }
-    Audit { stdout: audit.stdout.is_some(), file }
+    Audit {
+        stdout: audit.stdout.is_some(),
+        file,
+    }
 }
 
 fn limits(raw: &raw::parameters::Limits, at: At<'_>, out: &mut Diagnostics) -> Limits {
@@ -189,9 +261,24 @@ fn limits(raw: &raw::parameters::Limits, at: At<'_>, out: &mut Diagnostics) -> L
     };
     let connections = count("connections", raw.connections, default.connections, 1);
     let header_bytes = count("headerBytes", raw.header_bytes, default.header_bytes, 1024);
-    let llm_body_bytes = count("llmBodyBytes", raw.llm_body_bytes, default.llm_body_bytes, 1024);
-    let mcp_body_bytes = count("mcpBodyBytes", raw.mcp_body_bytes, default.mcp_body_bytes, 1024);
-    let sse_event_bytes = count("sseEventBytes", raw.sse_event_bytes, default.sse_event_bytes, 1024);
+    let llm_body_bytes = count(
+        "llmBodyBytes",
+        raw.llm_body_bytes,
+        default.llm_body_bytes,
+        1024,
+    );
+    let mcp_body_bytes = count(
+        "mcpBodyBytes",
+        raw.mcp_body_bytes,
+        default.mcp_body_bytes,
+        1024,
+    );
+    let sse_event_bytes = count(
+        "sseEventBytes",
+        raw.sse_event_bytes,
+        default.sse_event_bytes,
+        1024,
+    );
     let answer_bytes = count("answerBytes", raw.answer_bytes, default.answer_bytes, 1024);
     let mut time = |field: &str, value: Option<raw::Duration>, default: Duration| {
         let value = value.map_or(default, |value| value.0);
@@ -209,7 +296,11 @@ fn limits(raw: &raw::parameters::Limits, at: At<'_>, out: &mut Diagnostics) -> L
         mcp_body_bytes,
         sse_event_bytes,
         answer_bytes,
-        handshake_timeout: time("handshakeTimeout", raw.handshake_timeout, default.handshake_timeout),
+        handshake_timeout: time(
+            "handshakeTimeout",
+            raw.handshake_timeout,
+            default.handshake_timeout,
+        ),
         idle_timeout: time("idleTimeout", raw.idle_timeout, default.idle_timeout),
         body_timeout: time("bodyTimeout", raw.body_timeout, default.body_timeout),
     }
@@ -217,7 +308,10 @@ fn limits(raw: &raw::parameters::Limits, at: At<'_>, out: &mut Diagnostics) -> L
 
 fn identity(raw: &WaypointParameters, at: At<'_>, out: &mut Diagnostics) -> Option<IdentityFiles> {
     let identity = raw.identity.as_ref()?;
-    for (field, value) in [("workloadAPI", &identity.workload_api), ("istioCA", &identity.istio_ca)] {
+    for (field, value) in [
+        ("workloadAPI", &identity.workload_api),
+        ("istioCA", &identity.istio_ca),
+    ] {
         if value.is_some() {
             let message = format!("`identity.{field}` is not supported yet; use `identity.files`");
             out.error(at.key(field), "not-enforced", message);
@@ -242,8 +336,13 @@ pub(super) fn switch(object: &Object, annotation: &str, out: &mut Diagnostics) -
         None | Some("true") => true,
         Some("false") => false,
         Some(other) => {
-            let at = object.at().key("metadata").key("annotations").key(annotation);
-            let message = format!("annotation `{annotation}` must be \"true\" or \"false\", not `{other}`");
+            let at = object
+                .at()
+                .key("metadata")
+                .key("annotations")
+                .key(annotation);
+            let message =
+                format!("annotation `{annotation}` must be \"true\" or \"false\", not `{other}`");
             out.error(at, "unknown-value", message);
             true
         }

@@ -20,7 +20,10 @@ pub(super) struct From<'a> {
 
 impl<'a> From<'a> {
     pub(super) fn object(object: &'a Object) -> Self {
-        Self { kind: object.kind, namespace: &object.name.namespace }
+        Self {
+            kind: object.kind,
+            namespace: &object.name.namespace,
+        }
     }
 }
 
@@ -37,21 +40,31 @@ pub(super) fn granted(
         return true;
     }
     let in_namespace = |grant: &&ObjectName| grant.namespace == name.namespace;
-    let allowed = set.grants.iter().filter(|(grant, _)| in_namespace(grant)).any(|(_, grant)| {
-        let spec = &grant.raw;
-        spec.from.iter().any(|f| {
-            f.group == from.kind.group()
-                && f.kind == from.kind.as_str()
-                && f.namespace == from.namespace
-        }) && spec.to.iter().any(|to| {
-            to.group == kind.group()
-                && to.kind == kind.as_str()
-                && to.name.as_deref().is_none_or(|only| only.is_empty() || *only == *name.name)
-        })
-    });
-    let unread = set.names(ObjectKind::ReferenceGrant).into_iter().any(|grant| {
-        grant.namespace == name.namespace && set.is_broken(ObjectKind::ReferenceGrant, grant)
-    });
+    let allowed = set
+        .grants
+        .iter()
+        .filter(|(grant, _)| in_namespace(grant))
+        .any(|(_, grant)| {
+            let spec = &grant.raw;
+            spec.from.iter().any(|f| {
+                f.group == from.kind.group()
+                    && f.kind == from.kind.as_str()
+                    && f.namespace == from.namespace
+            }) && spec.to.iter().any(|to| {
+                to.group == kind.group()
+                    && to.kind == kind.as_str()
+                    && to
+                        .name
+                        .as_deref()
+                        .is_none_or(|only| only.is_empty() || *only == *name.name)
+            })
+        });
+    let unread = set
+        .names(ObjectKind::ReferenceGrant)
+        .into_iter()
+        .any(|grant| {
+            grant.namespace == name.namespace && set.is_broken(ObjectKind::ReferenceGrant, grant)
+        });
     if !allowed && !unread {
         let message = format!(
             "{} {name} is in another namespace; a ReferenceGrant in `{}` must allow {} from `{}`",
@@ -83,14 +96,25 @@ fn secret_value(
         return Some(value.clone());
     }
     let Some(encoded) = secret.raw.data.get(key) else {
-        out.error(key_at, "missing-reference", format!("Secret {name} has no key `{key}`"));
+        out.error(
+            key_at,
+            "missing-reference",
+            format!("Secret {name} has no key `{key}`"),
+        );
         return None;
     };
     let compact: String = encoded.split_ascii_whitespace().collect();
-    let decoded = STANDARD.decode(compact).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let decoded = STANDARD
+        .decode(compact)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok());
     if decoded.is_none() {
         let place = secret.object.at().key("data").key(key);
-        out.error(place, "bad-value", format!("`data.{key}` must be the base64 of UTF-8 text"));
+        out.error(
+            place,
+            "bad-value",
+            format!("`data.{key}` must be the base64 of UTF-8 text"),
+        );
     }
     decoded
 }
@@ -103,7 +127,9 @@ pub(super) fn credential(
     at: At<'_>,
     out: &mut Diagnostics,
 ) -> Option<Credential> {
-    let Some(raw) = raw else { return Some(Credential::None) };
+    let Some(raw) = raw else {
+        return Some(Credential::None);
+    };
     let given = [
         raw.secret_ref.is_some(),
         raw.passthrough.is_some(),
@@ -116,12 +142,23 @@ pub(super) fn credential(
         return None;
     }
     if let Some(passthrough) = raw.passthrough {
-        return Some(if passthrough { Credential::Passthrough } else { Credential::None });
+        return Some(if passthrough {
+            Credential::Passthrough
+        } else {
+            Credential::None
+        });
     }
     if let Some(env) = &raw.env {
         let valid = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        if env.is_empty() || !env.bytes().all(valid) || env.starts_with(|c: char| c.is_ascii_digit()) {
-            out.error(at.key("env"), "bad-credential", "`env` must be the name of an environment variable");
+        if env.is_empty()
+            || !env.bytes().all(valid)
+            || env.starts_with(|c: char| c.is_ascii_digit())
+        {
+            out.error(
+                at.key("env"),
+                "bad-credential",
+                "`env` must be the name of an environment variable",
+            );
             return None;
         }
         return Some(Credential::Env(env.clone()));
@@ -136,7 +173,14 @@ pub(super) fn credential(
     let secret_ref = raw.secret_ref.as_ref()?;
     let at = at.key("secretRef");
     let name = named(secret_ref.namespace.as_deref(), &secret_ref.name, object);
-    if !granted(set, From::object(object), ObjectKind::Secret, &name, at, out) {
+    if !granted(
+        set,
+        From::object(object),
+        ObjectKind::Secret,
+        &name,
+        at,
+        out,
+    ) {
         return None;
     }
     let key = &secret_ref.key;
@@ -144,7 +188,8 @@ pub(super) fn credential(
     // Editors and `echo` leave a line feed behind.
     let value = value.trim();
     if value.is_empty() || !value.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
-        let message = format!("key `{key}` of Secret {name} must be visible ASCII text without spaces");
+        let message =
+            format!("key `{key}` of Secret {name} must be visible ASCII text without spaces");
         out.error(at.key("key"), "bad-credential", message);
         return None;
     }
@@ -208,13 +253,23 @@ fn root(
             return None;
         };
         let Some(pem) = map.raw.data.get("ca.crt") else {
-            out.error(at, "missing-reference", format!("ConfigMap {name} has no key `ca.crt`"));
+            out.error(
+                at,
+                "missing-reference",
+                format!("ConfigMap {name} has no key `ca.crt`"),
+            );
             return None;
         };
         pem.clone()
     };
-    is_pem(&pem, "CERTIFICATE", &format!("`ca.crt` of {} {name}", kind.as_str()), at, out)
-        .then_some(pem)
+    is_pem(
+        &pem,
+        "CERTIFICATE",
+        &format!("`ca.crt` of {} {name}", kind.as_str()),
+        at,
+        out,
+    )
+    .then_some(pem)
 }
 
 /// The certificate chain and private key of a TLS Secret.
@@ -232,15 +287,34 @@ pub(super) fn certificate(
     }
     core_group(reference, at, out)?;
     let name = named(reference.namespace.as_deref(), &reference.name, object);
-    if !granted(set, From::object(object), ObjectKind::Secret, &name, at, out) {
+    if !granted(
+        set,
+        From::object(object),
+        ObjectKind::Secret,
+        &name,
+        at,
+        out,
+    ) {
         return None;
     }
     let at = at.key("name");
     let chain = secret_value(set, &name, "tls.crt", at, at, out);
     let key = secret_value(set, &name, "tls.key", at, at, out);
     let (chain, key) = (chain?, key?);
-    let chain_ok = is_pem(&chain, "CERTIFICATE", &format!("`tls.crt` of Secret {name}"), at, out);
-    let key_ok = is_pem(&key, "PRIVATE KEY", &format!("`tls.key` of Secret {name}"), at, out);
+    let chain_ok = is_pem(
+        &chain,
+        "CERTIFICATE",
+        &format!("`tls.crt` of Secret {name}"),
+        at,
+        out,
+    );
+    let key_ok = is_pem(
+        &key,
+        "PRIVATE KEY",
+        &format!("`tls.key` of Secret {name}"),
+        at,
+        out,
+    );
     (chain_ok && key_ok).then(|| (chain, Secret::new(key)))
 }
 
@@ -258,10 +332,16 @@ fn core_group(reference: &CertificateRef, at: At<'_>, out: &mut Diagnostics) -> 
 /// Whether there is a PEM block of the kind; the gateway reads what is in it.
 fn is_pem(text: &str, kind: &str, what: &str, at: At<'_>, out: &mut Diagnostics) -> bool {
     let begins = text.lines().any(|line| {
-        line.trim().strip_prefix("-----BEGIN ").is_some_and(|rest| rest.ends_with(&format!("{kind}-----")))
+        line.trim()
+            .strip_prefix("-----BEGIN ")
+            .is_some_and(|rest| rest.ends_with(&format!("{kind}-----")))
     });
     if !begins {
-        out.error(at, "bad-certificate", format!("{what} holds no PEM block of kind {kind}"));
+        out.error(
+            at,
+            "bad-certificate",
+            format!("{what} holds no PEM block of kind {kind}"),
+        );
     }
     begins
 }

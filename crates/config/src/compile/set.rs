@@ -81,22 +81,42 @@ const SLICE: Leniency = Leniency {
     strict_below: &[],
 };
 
-const SECRET: Leniency = Leniency { ignored: &["type", "immutable"], strict_below: &[] };
+const SECRET: Leniency = Leniency {
+    ignored: &["type", "immutable"],
+    strict_below: &[],
+};
 
-const CONFIG_MAP: Leniency = Leniency { ignored: &["binaryData", "immutable"], strict_below: &[] };
+const CONFIG_MAP: Leniency = Leniency {
+    ignored: &["binaryData", "immutable"],
+    strict_below: &[],
+};
 
 const GATEWAY: Leniency = Leniency {
     ignored: &["annotations", "labels", "kinds"],
     strict_below: &["tls", "namespaces"],
 };
 
-const CLASS: Leniency = Leniency { ignored: &["controllerName", "description"], strict_below: &[] };
+const CLASS: Leniency = Leniency {
+    ignored: &["controllerName", "description"],
+    strict_below: &[],
+};
 
 /// A condition or a change we do not know could be one that restricts.
-const HTTP_ROUTE: Leniency = Leniency { ignored: &[], strict_below: &["matches", "filters"] };
+const HTTP_ROUTE: Leniency = Leniency {
+    ignored: &[],
+    strict_below: &["matches", "filters"],
+};
 
 const ENTRY: Leniency = Leniency {
-    ignored: &["addresses", "exportTo", "labels", "locality", "network", "subjectAltNames", "weight"],
+    ignored: &[
+        "addresses",
+        "exportTo",
+        "labels",
+        "locality",
+        "network",
+        "subjectAltNames",
+        "weight",
+    ],
     strict_below: &[],
 };
 
@@ -150,7 +170,10 @@ impl<'a> Set<'a> {
             && let Some(service) = object.labels.get("kubernetes.io/service-name")
         {
             let key = (object.name.namespace.to_string(), service.clone());
-            self.slices_of.entry(key).or_default().push(object.name.clone());
+            self.slices_of
+                .entry(key)
+                .or_default()
+                .push(object.name.clone());
         }
         if !read || out.errors_since(mark) {
             self.broken.insert(key);
@@ -169,8 +192,12 @@ impl<'a> Set<'a> {
 
     /// The names of all objects of a kind, in order.
     pub(super) fn names(&self, kind: ObjectKind) -> Vec<&ObjectName> {
-        let mut names: Vec<_> =
-            self.names.iter().filter(|(k, _)| *k == kind).map(|(_, name)| name).collect();
+        let mut names: Vec<_> = self
+            .names
+            .iter()
+            .filter(|(k, _)| *k == kind)
+            .map(|(_, name)| name)
+            .collect();
         names.sort();
         names
     }
@@ -182,8 +209,15 @@ fn spec<'a, T: DeserializeOwned>(
     leniency: Option<&Leniency>,
     out: &mut Diagnostics,
 ) -> bool {
-    debug_assert_eq!(leniency.is_none(), object.kind.is_strict(), "{:?}", object.kind);
-    let Some(Body { spec: raw }) = decode(object, leniency, out) else { return false };
+    debug_assert_eq!(
+        leniency.is_none(),
+        object.kind.is_strict(),
+        "{:?}",
+        object.kind
+    );
+    let Some(Body { spec: raw }) = decode(object, leniency, out) else {
+        return false;
+    };
     into.insert(object.name.clone(), Decoded { object, raw });
     true
 }
@@ -194,7 +228,9 @@ fn whole<'a, T: DeserializeOwned>(
     leniency: Option<&Leniency>,
     out: &mut Diagnostics,
 ) -> bool {
-    let Some(raw) = decode(object, leniency, out) else { return false };
+    let Some(raw) = decode(object, leniency, out) else {
+        return false;
+    };
     into.insert(object.name.clone(), Decoded { object, raw });
     true
 }

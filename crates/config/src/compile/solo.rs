@@ -14,10 +14,14 @@ use crate::raw::solo as raw;
 use crate::snapshot::{Credential, LlmRoute, PathMatch, PlainMatch, Route};
 
 /// Whether an import is for this Gateway: one it names, or any of its namespace.
-pub(super) fn is_for(import: &Decoded<'_, raw::SoloGateway>, gateway: &Decoded<'_, Gateway>) -> bool {
+pub(super) fn is_for(
+    import: &Decoded<'_, raw::SoloGateway>,
+    gateway: &Decoded<'_, Gateway>,
+) -> bool {
     let (own, other) = (&import.object.name, &gateway.object.name);
     let names = &import.raw.proxy_names;
-    own.namespace == other.namespace && (names.is_empty() || names.iter().any(|n| **n == *other.name))
+    own.namespace == other.namespace
+        && (names.is_empty() || names.iter().any(|n| **n == *other.name))
 }
 
 pub(super) fn compile<'a>(
@@ -29,7 +33,10 @@ pub(super) fn compile<'a>(
     for (name, import) in &set.solo {
         let at = import.object.spec();
         for (index, proxy) in import.raw.proxy_names.iter().enumerate() {
-            let gateway = ObjectName { namespace: name.namespace.clone(), name: proxy.as_str().into() };
+            let gateway = ObjectName {
+                namespace: name.namespace.clone(),
+                name: proxy.as_str().into(),
+            };
             if !set.gateways.contains_key(&gateway) {
                 missing_parent(set, &gateway, true, at.key("proxyNames").index(index), out);
             }
@@ -37,9 +44,16 @@ pub(super) fn compile<'a>(
         if !is_for(import, chosen.gateway) {
             continue;
         }
-        for (field, on) in [("ssl", import.raw.ssl), ("useProxyProto", import.raw.use_proxy_proto)] {
+        for (field, on) in [
+            ("ssl", import.raw.ssl),
+            ("useProxyProto", import.raw.use_proxy_proto),
+        ] {
             if on == Some(true) {
-                out.error(at.key(field), "not-enforced", format!("`{field}` is not supported here"));
+                out.error(
+                    at.key(field),
+                    "not-enforced",
+                    format!("`{field}` is not supported here"),
+                );
             }
         }
         if !chosen.llm {
@@ -66,7 +80,11 @@ fn virtual_service<'a>(
     out: &mut Diagnostics,
 ) {
     if service.domains.is_empty() {
-        out.error(at.key("domains"), "empty-list", "`domains` is empty; name the providers' hosts");
+        out.error(
+            at.key("domains"),
+            "empty-list",
+            "`domains` is empty; name the providers' hosts",
+        );
     }
     let mut providers = Vec::new();
     for (index, domain) in service.domains.iter().enumerate() {
@@ -76,13 +94,26 @@ fn virtual_service<'a>(
     for (index, route) in service.routes.iter().enumerate() {
         let at = at.key("routes").index(index);
         let (timeouts, retry) = options(&route.options, at.key("options"), out);
-        let all = [raw::Matcher { prefix: "/".to_owned() }];
-        let matchers = if route.matchers.is_empty() { &all[..] } else { &route.matchers };
+        let all = [raw::Matcher {
+            prefix: "/".to_owned(),
+        }];
+        let matchers = if route.matchers.is_empty() {
+            &all[..]
+        } else {
+            &route.matchers
+        };
         for (index, matcher) in matchers.iter().enumerate() {
             let at = at.key("matchers").index(index).key("prefix");
-            let Some(prefix) = endpoint::prefix(&matcher.prefix, at, out) else { continue };
+            let Some(prefix) = endpoint::prefix(&matcher.prefix, at, out) else {
+                continue;
+            };
             for (domain, provider) in &providers {
-                let backend = llm::Backend { provider: *provider, weight: 1, priority: 0, model: None };
+                let backend = llm::Backend {
+                    provider: *provider,
+                    weight: 1,
+                    priority: 0,
+                    model: None,
+                };
                 drafts.routes.push(RouteDraft {
                     route: Route::Llm(LlmRoute {
                         name: import.object.name.clone(),
@@ -137,7 +168,10 @@ fn provider(
     };
     let name = ObjectName::new(&import.object.name.namespace, &host);
     if let Some(known) = drafts.provider_ids.get(&name).copied() {
-        let imported = drafts.providers.iter().any(|draft| draft.llm.id == known && draft.imported);
+        let imported = drafts
+            .providers
+            .iter()
+            .any(|draft| draft.llm.id == known && draft.imported);
         if !imported {
             let message = format!("there is also an LLMProvider {name}; use an LLMRoute to it");
             out.error(at, "duplicate-name", message);
@@ -163,20 +197,45 @@ fn provider(
 }
 
 /// Timeouts and retries; `retryOn` in Envoy's words.
-fn options(raw: &raw::RouteOptions, at: At<'_>, out: &mut Diagnostics) -> (llm::Timeouts, llm::Retry) {
+fn options(
+    raw: &raw::RouteOptions,
+    at: At<'_>,
+    out: &mut Diagnostics,
+) -> (llm::Timeouts, llm::Retry) {
     let mut timeouts = llm::Timeouts::default();
     if let Some(request) = positive(raw.timeout.map(|t| t.0), at, "timeout", out) {
         timeouts.request = request;
     }
-    let mut retry = llm::Retry { attempts: 0, on: llm::RetryOn::NONE, ..llm::Retry::default() };
-    let Some(policy) = &raw.retry_policy else { return (timeouts, retry) };
+    let mut retry = llm::Retry {
+        attempts: 0,
+        on: llm::RetryOn::NONE,
+        ..llm::Retry::default()
+    };
+    let Some(policy) = &raw.retry_policy else {
+        return (timeouts, retry);
+    };
     let at = at.key("retryPolicy");
-    timeouts.per_try = positive(policy.per_try_timeout.map(|t| t.0), at, "perTryTimeout", out);
+    timeouts.per_try = positive(
+        policy.per_try_timeout.map(|t| t.0),
+        at,
+        "perTryTimeout",
+        out,
+    );
     retry.attempts = policy.num_retries.unwrap_or(1);
     if retry.attempts > 10 {
-        out.error(at.key("numRetries"), "bad-value", "`numRetries` must be at most 10");
+        out.error(
+            at.key("numRetries"),
+            "bad-value",
+            "`numRetries` must be at most 10",
+        );
     }
-    for word in policy.retry_on.as_deref().unwrap_or("5xx").split(',').map(str::trim) {
+    for word in policy
+        .retry_on
+        .as_deref()
+        .unwrap_or("5xx")
+        .split(',')
+        .map(str::trim)
+    {
         match word {
             // In Envoy, `5xx` is also "no answer at all".
             "5xx" => {

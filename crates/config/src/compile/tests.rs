@@ -1,31 +1,40 @@
 use std::fs;
 use std::path::Path;
 
-use waypoint_policy::{
-    Action, Kind, ObjectName, ObjectRef, Operation, Principal, Query, SpiffeId,
-};
+use waypoint_policy::{Action, Kind, ObjectName, ObjectRef, Operation, Principal, Query, SpiffeId};
 
 use super::{check, compile};
 use crate::{Address, Credential, Diagnostic, File, Options, Outcome, Route, RouteQuery, Snapshot};
 
 fn file(path: &str, text: &str) -> File {
-    File { path: path.to_owned(), text: text.to_owned() }
+    File {
+        path: path.to_owned(),
+        text: text.to_owned(),
+    }
 }
 
 fn render(outcome: &Outcome) -> String {
     let lines = outcome.diagnostics.iter().map(ToString::to_string);
-    lines.chain(outcome.skipped.iter().map(ToString::to_string)).collect::<Vec<_>>().join("\n")
+    lines
+        .chain(outcome.skipped.iter().map(ToString::to_string))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// All files of a directory of this repository, as they would be named from its root.
 fn directory(path: &str) -> Vec<File> {
-    let full = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    let full = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path);
     let mut files: Vec<File> = fs::read_dir(full)
         .unwrap()
         .map(|entry| {
             let entry = entry.unwrap();
             let name = entry.file_name().into_string().unwrap();
-            file(&format!("{path}/{name}"), &fs::read_to_string(entry.path()).unwrap())
+            file(
+                &format!("{path}/{name}"),
+                &fs::read_to_string(entry.path()).unwrap(),
+            )
         })
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -35,27 +44,56 @@ fn directory(path: &str) -> Vec<File> {
 const BASE: &str = include_str!("tests/base.yaml");
 
 fn snapshot_of(text: &str) -> Snapshot {
-    let outcome = compile(&[file("base.yaml", BASE), file("it.yaml", text)], &Options::default());
-    let errors: Vec<_> = outcome.diagnostics.iter().filter(|d| d.is_error()).collect();
+    let outcome = compile(
+        &[file("base.yaml", BASE), file("it.yaml", text)],
+        &Options::default(),
+    );
+    let errors: Vec<_> = outcome
+        .diagnostics
+        .iter()
+        .filter(|d| d.is_error())
+        .collect();
     assert!(errors.is_empty(), "{}", render(&outcome));
     outcome.snapshot.unwrap()
 }
 
 fn find<'s>(snapshot: &'s Snapshot, method: &str, host: &str, path: &str) -> Option<&'s Route> {
-    snapshot.route(&RouteQuery { listener: 0, host, path, method, header: &|_| None })
+    snapshot.route(&RouteQuery {
+        listener: 0,
+        host,
+        path,
+        method,
+        header: &|_| None,
+    })
 }
 
 /// Every file of `bad/` beside `base.yaml`; the findings are the snapshot.
 #[test]
 fn finds_what_is_wrong() {
     for bad in directory("crates/config/src/compile/tests/bad") {
-        let name = bad.path.rsplit('/').next().unwrap().trim_end_matches(".yaml").to_owned();
-        let bad = File { path: format!("{name}.yaml"), ..bad };
-        let base = if bad.text.starts_with("# without base") { "" } else { BASE };
+        let name = bad
+            .path
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .trim_end_matches(".yaml")
+            .to_owned();
+        let bad = File {
+            path: format!("{name}.yaml"),
+            ..bad
+        };
+        let base = if bad.text.starts_with("# without base") {
+            ""
+        } else {
+            BASE
+        };
         let outcome = compile(&[file("base.yaml", base), bad], &Options::default());
         if !name.starts_with("warns-") {
             assert!(outcome.snapshot.is_none(), "{name} compiles");
-            assert!(outcome.diagnostics.iter().any(Diagnostic::is_error), "{name} has no error");
+            assert!(
+                outcome.diagnostics.iter().any(Diagnostic::is_error),
+                "{name} has no error"
+            );
         }
         insta::assert_snapshot!(name, render(&outcome));
     }
@@ -64,8 +102,15 @@ fn finds_what_is_wrong() {
 #[test]
 fn examples_compile() {
     for name in ["quickstart", "code-review", "zero-trust"] {
-        let outcome = check(&directory(&format!("config/examples/{name}")), &Options::default());
-        assert!(!outcome.diagnostics.iter().any(Diagnostic::is_error), "{}", render(&outcome));
+        let outcome = check(
+            &directory(&format!("config/examples/{name}")),
+            &Options::default(),
+        );
+        assert!(
+            !outcome.diagnostics.iter().any(Diagnostic::is_error),
+            "{}",
+            render(&outcome)
+        );
         insta::assert_snapshot!(format!("example-{name}"), render(&outcome));
     }
 }
@@ -75,14 +120,26 @@ fn several_gateways_need_a_choice() {
     let files = directory("config/examples/zero-trust");
     let outcome = compile(&files, &Options::default());
     assert_eq!(
-        outcome.diagnostics.iter().filter(|d| d.is_error()).map(|d| d.code).collect::<Vec<_>>(),
+        outcome
+            .diagnostics
+            .iter()
+            .filter(|d| d.is_error())
+            .map(|d| d.code)
+            .collect::<Vec<_>>(),
         ["several-gateways"]
     );
-    for (namespace, name) in
-        [("app-travelexample", "app-travelexample-waypoint"), ("mcp-teamalpha", "mcp-teamalpha-waypoint")]
-    {
+    for (namespace, name) in [
+        ("app-travelexample", "app-travelexample-waypoint"),
+        ("mcp-teamalpha", "mcp-teamalpha-waypoint"),
+    ] {
         let gateway = Some((namespace.to_owned(), name.to_owned()));
-        let outcome = compile(&files, &Options { gateway, ..Options::default() });
+        let outcome = compile(
+            &files,
+            &Options {
+                gateway,
+                ..Options::default()
+            },
+        );
         let snapshot = outcome.snapshot.unwrap();
         assert_eq!(snapshot.gateway.to_string(), format!("{namespace}/{name}"));
     }
@@ -90,9 +147,20 @@ fn several_gateways_need_a_choice() {
 
 #[test]
 fn imports_llm_egress() {
-    let gateway = Some(("app-travelexample".to_owned(), "app-travelexample-waypoint".to_owned()));
+    let gateway = Some((
+        "app-travelexample".to_owned(),
+        "app-travelexample-waypoint".to_owned(),
+    ));
     let files = directory("config/examples/zero-trust");
-    let snapshot = compile(&files, &Options { gateway, ..Options::default() }).snapshot.unwrap();
+    let snapshot = compile(
+        &files,
+        &Options {
+            gateway,
+            ..Options::default()
+        },
+    )
+    .snapshot
+    .unwrap();
     assert_eq!(snapshot.listeners.len(), 1);
     assert_eq!(snapshot.listeners[0].port, 8080);
     for (host, provider) in [("api.openai.com", 1), ("API.anthropic.com:80", 0)] {
@@ -106,7 +174,10 @@ fn imports_llm_egress() {
         assert!(rule.retry.on.server_error && rule.retry.on.reset && !rule.retry.on.timeout);
         assert_eq!(rule.timeouts.request.as_secs(), 30);
         let backend = snapshot.provider(rule.backends[0].provider).unwrap();
-        assert!(matches!(backend.credential, Credential::Passthrough), "{provider}");
+        assert!(
+            matches!(backend.credential, Credential::Passthrough),
+            "{provider}"
+        );
         assert!(backend.endpoint.tls.is_some());
     }
     assert!(find(&snapshot, "POST", "api.openai.com", "/admin").is_none());
@@ -123,7 +194,10 @@ fn imports_llm_egress() {
 
 #[test]
 fn code_review_says_who_may_do_what() {
-    let outcome = compile(&directory("config/examples/code-review"), &Options::default());
+    let outcome = compile(
+        &directory("config/examples/code-review"),
+        &Options::default(),
+    );
     let snapshot = outcome.snapshot.unwrap_or_else(|| panic!("compiles"));
     let name = |name: &str| ObjectName::new("agensys-demo-1", name);
     let agent = |account: &str| {
@@ -131,7 +205,8 @@ fn code_review_says_who_may_do_what() {
         Principal::Workload(id.parse::<SpiffeId>().unwrap())
     };
     let model = |account: &str, provider: &str, model: &str| {
-        let Some(Route::Llm(route)) = find(&snapshot, "POST", "x", "/ai-gateway/v1/messages") else {
+        let Some(Route::Llm(route)) = find(&snapshot, "POST", "x", "/ai-gateway/v1/messages")
+        else {
             panic!("no LLM route");
         };
         let provider = snapshot.provider_by_name(&name(provider)).unwrap();
@@ -150,14 +225,26 @@ fn code_review_says_who_may_do_what() {
             max_output_tokens: None,
         };
         let principal = agent(account);
-        let query = Query { principal: &principal, targets: &targets, action };
+        let query = Query {
+            principal: &principal,
+            targets: &targets,
+            action,
+        };
         snapshot.policy.decide(&query).is_allowed()
     };
     let tool = |account: &str, route: &str, tool: &str| {
         let route = snapshot.mcp_route(&name("tools"), route).unwrap();
-        let action = Action::Mcp { server: route.server, method: "tools/call", name: tool };
+        let action = Action::Mcp {
+            server: route.server,
+            method: "tools/call",
+            name: tool,
+        };
         let principal = agent(account);
-        let query = Query { principal: &principal, targets: &route.targets, action };
+        let query = Query {
+            principal: &principal,
+            targets: &route.targets,
+            action,
+        };
         snapshot.policy.decide(&query).is_allowed()
     };
     for (account, provider, name, expected) in [
@@ -168,17 +255,30 @@ fn code_review_says_who_may_do_what() {
         ("orchestrator-agent", "openai", "gpt-4o", false),
         ("pr-agent", "openai", "o1-pro", false),
     ] {
-        assert_eq!(model(account, provider, name), expected, "{account} {provider} {name}");
+        assert_eq!(
+            model(account, provider, name),
+            expected,
+            "{account} {provider} {name}"
+        );
     }
     for (account, route, name, expected) in [
         ("orchestrator-agent", "github", "add_issue_comment", true),
         ("orchestrator-agent", "github", "merge_pull_request", false),
         ("orchestrator-agent", "code-scanning", "semgrep_scan", true),
-        ("orchestrator-agent", "code-scanning", "add_issue_comment", false),
+        (
+            "orchestrator-agent",
+            "code-scanning",
+            "add_issue_comment",
+            false,
+        ),
         ("pr-agent", "github", "get_file", false),
         ("mcp-scanning", "github", "get_file", false),
     ] {
-        assert_eq!(tool(account, route, name), expected, "{account} {route} {name}");
+        assert_eq!(
+            tool(account, route, name),
+            expected,
+            "{account} {route} {name}"
+        );
     }
 }
 
@@ -186,29 +286,56 @@ fn code_review_says_who_may_do_what() {
 fn finds_services() {
     let snapshot = snapshot_of(include_str!("tests/services.yaml"));
     let at = |name: &str| {
-        let route = snapshot.mcp_route(&ObjectName::new("apps", "services"), name).unwrap();
+        let route = snapshot
+            .mcp_route(&ObjectName::new("apps", "services"), name)
+            .unwrap();
         let server = snapshot.server(route.server).unwrap();
-        (server.endpoint.address.clone(), server.endpoint.port, server.endpoint.http2)
+        (
+            server.endpoint.address.clone(),
+            server.endpoint.port,
+            server.endpoint.http2,
+        )
     };
     let fixed = |list: &[&str]| Address::Fixed(list.iter().map(|a| a.parse().unwrap()).collect());
     let dns = |name: &str| Address::Dns(name.to_owned());
     for (name, expected) in [
-        ("ready", (fixed(&["10.0.0.1:8000", "10.0.0.3:8000"]), 80, true)),
+        (
+            "ready",
+            (fixed(&["10.0.0.1:8000", "10.0.0.3:8000"]), 80, true),
+        ),
         ("not-ready", (fixed(&["10.96.0.2:80"]), 80, false)),
-        ("headless", (dns("headless.apps.svc.cluster.local"), 3000, false)),
-        ("unknown", (dns("nowhere.other.svc.cluster.local"), 80, false)),
+        (
+            "headless",
+            (dns("headless.apps.svc.cluster.local"), 3000, false),
+        ),
+        (
+            "unknown",
+            (dns("nowhere.other.svc.cluster.local"), 80, false),
+        ),
         ("external-name", (dns("mcp.example.com"), 80, false)),
         ("public", (dns("mcp.example.org"), 443, false)),
-        ("by-name", (fixed(&["10.0.0.1:8000", "10.0.0.3:8000"]), 80, true)),
+        (
+            "by-name",
+            (fixed(&["10.0.0.1:8000", "10.0.0.3:8000"]), 80, true),
+        ),
     ] {
         assert_eq!(at(name), expected, "{name}");
     }
     let server = |name: &str| {
-        snapshot.mcp_route(&ObjectName::new("apps", "services"), name).unwrap().server
+        snapshot
+            .mcp_route(&ObjectName::new("apps", "services"), name)
+            .unwrap()
+            .server
     };
-    assert_eq!(server("ready"), server("by-name"), "one destination, two names");
+    assert_eq!(
+        server("ready"),
+        server("by-name"),
+        "one destination, two names"
+    );
     let private = |name: &str| snapshot.server(server(name)).unwrap().endpoint.private;
-    assert!(private("ready") && private("unknown") && !private("external-name") && !private("public"));
+    assert!(
+        private("ready") && private("unknown") && !private("external-name") && !private("public")
+    );
 }
 
 #[test]
@@ -216,13 +343,27 @@ fn a_deny_follows_the_destination() {
     let snapshot = snapshot_of(include_str!("tests/deny.yaml"));
     let proxy = |name: &str| ObjectName::new("apps", name);
     let principal = Principal::Workload("spiffe://cluster.local/ns/apps/sa/a".parse().unwrap());
-    for (name, section, expected) in
-        [("one", "tools", false), ("two", "same", false), ("two", "other", true)]
-    {
+    for (name, section, expected) in [
+        ("one", "tools", false),
+        ("two", "same", false),
+        ("two", "other", true),
+    ] {
         let route = snapshot.mcp_route(&proxy(name), section).unwrap();
-        let action = Action::Mcp { server: route.server, method: "tools/call", name: "delete_all" };
-        let query = Query { principal: &principal, targets: &route.targets, action };
-        assert_eq!(snapshot.policy.decide(&query).is_allowed(), expected, "{name}/{section}");
+        let action = Action::Mcp {
+            server: route.server,
+            method: "tools/call",
+            name: "delete_all",
+        };
+        let query = Query {
+            principal: &principal,
+            targets: &route.targets,
+            action,
+        };
+        assert_eq!(
+            snapshot.policy.decide(&query).is_allowed(),
+            expected,
+            "{name}/{section}"
+        );
     }
 }
 
@@ -231,7 +372,13 @@ fn plain_routes_keep_gateway_api_order() {
     let snapshot = snapshot_of(include_str!("tests/plain.yaml"));
     let rule = |method: &str, host: &str, path: &str, canary: bool| {
         let value = |name: &str| (canary && name == "x-canary").then_some("yes");
-        let query = RouteQuery { listener: 0, host, path, method, header: &value };
+        let query = RouteQuery {
+            listener: 0,
+            host,
+            path,
+            method,
+            header: &value,
+        };
         match snapshot.route(&query) {
             Some(Route::Plain(route)) => Some(route.rule),
             Some(other) => panic!("{other:?}"),
@@ -239,14 +386,70 @@ fn plain_routes_keep_gateway_api_order() {
         }
     };
     for (case, method, host, path, canary, expected) in [
-        ("exact path", "GET", "shop.example.com", "/cart", false, Some(0)),
-        ("below it", "GET", "shop.example.com", "/cart/1", false, Some(1)),
-        ("segments", "GET", "shop.example.com", "/cartoon", false, None),
-        ("method", "DELETE", "shop.example.com", "/cart/1", false, Some(2)),
-        ("header", "GET", "shop.example.com", "/cart/1", true, Some(3)),
-        ("method beats header", "DELETE", "shop.example.com", "/cart/1", true, Some(2)),
-        ("another host", "GET", "www.example.com", "/cart", false, None),
-        ("port and case", "GET", "SHOP.example.com:8080", "/cart", false, Some(0)),
+        (
+            "exact path",
+            "GET",
+            "shop.example.com",
+            "/cart",
+            false,
+            Some(0),
+        ),
+        (
+            "below it",
+            "GET",
+            "shop.example.com",
+            "/cart/1",
+            false,
+            Some(1),
+        ),
+        (
+            "segments",
+            "GET",
+            "shop.example.com",
+            "/cartoon",
+            false,
+            None,
+        ),
+        (
+            "method",
+            "DELETE",
+            "shop.example.com",
+            "/cart/1",
+            false,
+            Some(2),
+        ),
+        (
+            "header",
+            "GET",
+            "shop.example.com",
+            "/cart/1",
+            true,
+            Some(3),
+        ),
+        (
+            "method beats header",
+            "DELETE",
+            "shop.example.com",
+            "/cart/1",
+            true,
+            Some(2),
+        ),
+        (
+            "another host",
+            "GET",
+            "www.example.com",
+            "/cart",
+            false,
+            None,
+        ),
+        (
+            "port and case",
+            "GET",
+            "SHOP.example.com:8080",
+            "/cart",
+            false,
+            Some(0),
+        ),
     ] {
         assert_eq!(rule(method, host, path, canary), expected, "{case}");
     }
@@ -262,7 +465,10 @@ fn plain_routes_keep_gateway_api_order() {
 fn dumps_no_secrets() {
     let snapshot = snapshot_of(include_str!("tests/plain.yaml"));
     let text = serde_json::to_string_pretty(&snapshot.redacted_json()).unwrap();
-    assert!(!text.contains("sk-base") && text.contains("\"secret\""), "{text}");
+    assert!(
+        !text.contains("sk-base") && text.contains("\"secret\""),
+        "{text}"
+    );
     assert!(!format!("{snapshot:?}").contains("sk-base"));
     insta::assert_snapshot!("dump", text);
 }
@@ -271,8 +477,13 @@ fn dumps_no_secrets() {
 fn policies_find_their_targets() {
     let snapshot = snapshot_of(include_str!("tests/deny.yaml"));
     let target = ObjectRef::whole(Kind::McpProxy, ObjectName::new("apps", "one"));
-    let id = snapshot.policy.target(&ObjectRef { section: Some("tools".into()), ..target });
-    let route = snapshot.mcp_route(&ObjectName::new("apps", "one"), "tools").unwrap();
+    let id = snapshot.policy.target(&ObjectRef {
+        section: Some("tools".into()),
+        ..target
+    });
+    let route = snapshot
+        .mcp_route(&ObjectName::new("apps", "one"), "tools")
+        .unwrap();
     assert_eq!(route.targets, Vec::from_iter(id));
     assert_eq!(snapshot.gateway_target, None);
 }

@@ -5,9 +5,17 @@ use super::{PathError, normalize_path};
 #[test]
 fn normalizes() {
     for (case, path, expected) in [
-        ("nothing to do", "/v1/chat/completions", Ok("/v1/chat/completions")),
+        (
+            "nothing to do",
+            "/v1/chat/completions",
+            Ok("/v1/chat/completions"),
+        ),
         ("root", "/", Ok("/")),
-        ("hidden names stay", "/.well-known/..x/x..", Ok("/.well-known/..x/x..")),
+        (
+            "hidden names stay",
+            "/.well-known/..x/x..",
+            Ok("/.well-known/..x/x.."),
+        ),
         ("slashes are merged", "//v1///chat//", Ok("/v1/chat/")),
         ("dot segments go", "/a/./b/../c", Ok("/a/c")),
         ("last dot segment leaves a slash", "/a/b/..", Ok("/a/")),
@@ -15,7 +23,11 @@ fn normalizes() {
         ("unreserved is decoded", "/%61%2D%7e", Ok("/a-~")),
         ("escaped dots are dots", "/a/%2e%2E/b", Ok("/b")),
         ("other escapes get upper case", "/a%3ab", Ok("/a%3Ab")),
-        ("an escaped percent sign stays one", "/%252e%252e/", Ok("/%252e%252e/")),
+        (
+            "an escaped percent sign stays one",
+            "/%252e%252e/",
+            Ok("/%252e%252e/"),
+        ),
         ("beyond ASCII is escaped", "/é", Ok("/%C3%A9")),
         ("and equal to its escape", "/%c3%a9", Ok("/%C3%A9")),
         ("no slash first", "v1", Err(PathError::NotAbsolute)),
@@ -31,9 +43,17 @@ fn normalizes() {
         ("line feed", "/a\nb", Err(PathError::Ambiguous)),
         ("query", "/a?b", Err(PathError::Ambiguous)),
         ("parameters on dots", "/a/..;x/b", Err(PathError::Ambiguous)),
-        ("the same, escaped", "/a/%2e.;x/b", Err(PathError::Ambiguous)),
+        (
+            "the same, escaped",
+            "/a/%2e.;x/b",
+            Err(PathError::Ambiguous),
+        ),
     ] {
-        assert_eq!(normalize_path(path).as_deref(), expected.as_ref().copied(), "{case}");
+        assert_eq!(
+            normalize_path(path).as_deref(),
+            expected.as_ref().copied(),
+            "{case}"
+        );
     }
 }
 

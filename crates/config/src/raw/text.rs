@@ -26,7 +26,8 @@ where
                 f.write_str("a string")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-                text.parse().map_err(|error| E::custom(format_args!("`{text}`: {error}")))
+                text.parse()
+                    .map_err(|error| E::custom(format_args!("`{text}`: {error}")))
             }
         }
         deserializer.deserialize_str(Parse(PhantomData)).map(Self)
@@ -103,7 +104,9 @@ impl JsonSchema for Duration {
 }
 
 /// A string, or a whole number that stands for its digits.
-pub(crate) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(crate) fn text_or_number<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<String, D::Error> {
     struct Either;
     impl Visitor<'_> for Either {
         type Value = String;

@@ -13,6 +13,9 @@ fn schemas_are_written() {
             fs::write(&path, &text).unwrap();
         }
         let written = fs::read_to_string(&path).unwrap_or_default();
-        assert!(written == text, "{name} is out of date: run the test with UPDATE_SCHEMAS=1");
+        assert!(
+            written == text,
+            "{name} is out of date: run the test with UPDATE_SCHEMAS=1"
+        );
     }
 }

@@ -8,7 +8,10 @@ fn hints() {
         ("endpiont", "; did you mean `endpoint`?"),
         ("Models", "; did you mean `models`?"),
         ("model", "; did you mean `models`?"),
-        ("price", "; known: `dialect`, `endpoint`, `credential`, `models`"),
+        (
+            "price",
+            "; known: `dialect`, `endpoint`, `credential`, `models`",
+        ),
     ] {
         assert_eq!(hint(word, &known), expected, "{word}");
     }

@@ -28,7 +28,11 @@ fn number(text: &str) -> Option<Number> {
     if digits.bytes().all(|b| b.is_ascii_digit()) {
         return match text.strip_prefix('+').unwrap_or(text).parse::<i64>() {
             Ok(value) => Some(value.into()),
-            Err(_) => text.parse::<u64>().ok().map(Number::from).or_else(|| float(text)),
+            Err(_) => text
+                .parse::<u64>()
+                .ok()
+                .map(Number::from)
+                .or_else(|| float(text)),
         };
     }
     is_float(digits).then(|| float(text)).flatten()
@@ -36,7 +40,10 @@ fn number(text: &str) -> Option<Number> {
 
 fn radix(digits: &str, radix: u32) -> Option<Number> {
     // `from_str_radix` would take a sign.
-    digits.bytes().all(|b| b.is_ascii_alphanumeric()).then_some(())?;
+    digits
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric())
+        .then_some(())?;
     u64::from_str_radix(digits, radix).ok().map(Number::from)
 }
 

@@ -230,6 +230,20 @@ impl Gateway {
         found
     }
 
+    /// The bound addresses of the operator's ports.
+    #[must_use]
+    pub fn admin_addresses(&self) -> AdminAddresses {
+        let bound = |wanted: Port| {
+            let (_, listener) = self.admin.iter().find(|(port, _)| *port == wanted)?;
+            listener.local_addr().ok()
+        };
+        AdminAddresses {
+            admin: bound(Port::Admin),
+            metrics: bound(Port::Metrics),
+            ready: bound(Port::Ready),
+        }
+    }
+
     /// Serves until `shutdown` resolves, then drains: no new connections, streams go on until the
     /// configured deadline and are then ended with an error event.
     pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {

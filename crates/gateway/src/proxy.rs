@@ -13,6 +13,7 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tokio::sync::watch;
+use tracing::Instrument;
 use waypoint_config::{Listener, Route, RouteQuery};
 use waypoint_mesh::IdentitySource;
 use waypoint_policy::{Code, Principal, Refusal};
@@ -101,6 +102,9 @@ impl Waypoint {
 
         let state = Arc::clone(&context.state);
         let limits = &state.snapshot.parameters.limits;
+        if session.get_keepalive().is_some() && *self.phase.borrow() == Phase::Serving {
+            session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
+        }
         let head = Head::read(session, limits.header_bytes)?;
         let (index, listener) = context
             .listener()
@@ -204,7 +208,12 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
         let session = session.as_downstream_mut();
-        match self.0.serve(session, context).await {
+        let span = tracing::debug_span!(
+            target: "waypoint::request",
+            "request",
+            request_id = context.record.id.as_str()
+        );
+        match self.0.serve(session, context).instrument(span).await {
             Ok(answered) => Ok(answered),
             Err(refusal) => {
                 context.record.refused(&refusal);

@@ -37,23 +37,29 @@ enum Format {
 }
 
 /// Compiles and prints.
-///
-/// # Errors
-/// When files cannot be read.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let files = configuration::read(&arguments.paths)?;
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let options = configuration::options(arguments.gateway.as_ref());
-    let outcome = waypoint_config::check(&files, &options);
+    let (outcome, files) = match configuration::read(&arguments.paths) {
+        Ok(files) => (waypoint_config::check(&files, &options), files.len()),
+        Err(diagnostics) => (unread(diagnostics), 0),
+    };
     match arguments.output {
-        Format::Text => print_text(&outcome, files.len()),
+        Format::Text => print_text(&outcome, files),
         Format::Json => println!("{:#}", to_json(&outcome)),
     }
-    let failed = outcome.diagnostics.iter().any(Diagnostic::is_error);
-    Ok(if failed {
-        ExitCode::from(crate::FAILED)
-    } else {
-        ExitCode::SUCCESS
-    })
+    match outcome.diagnostics.iter().any(Diagnostic::is_error) {
+        true => ExitCode::from(crate::FAILED),
+        false => ExitCode::SUCCESS,
+    }
+}
+
+/// Files that could not all be read are not compiled: what is missing would be reported twice.
+fn unread(diagnostics: Vec<Diagnostic>) -> Outcome {
+    Outcome {
+        snapshot: None,
+        diagnostics,
+        skipped: Vec::new(),
+    }
 }
 
 fn print_text(outcome: &Outcome, files: usize) {

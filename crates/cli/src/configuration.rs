@@ -1,12 +1,11 @@
 //! Configuration as the commands take it: paths and, where there are several, a Gateway.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use anyhow::Context;
-use tokio::sync::watch;
-use waypoint_config::{File, Outcome, Snapshot};
+use waypoint_config::{Diagnostic, File, Outcome, Snapshot};
+use waypoint_source::{FileSource, Limits};
 
 /// `namespace/name` of a Gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +32,7 @@ impl FromStr for GatewayName {
     }
 }
 
+/// How to compile for a Gateway.
 pub(crate) fn options(gateway: Option<&GatewayName>) -> waypoint_config::Options {
     waypoint_config::Options {
         gateway: gateway.map(|gateway| (gateway.namespace.clone(), gateway.name.clone())),
@@ -40,75 +40,64 @@ pub(crate) fn options(gateway: Option<&GatewayName>) -> waypoint_config::Options
     }
 }
 
-/// The snapshots of a configuration; nothing when it has errors, which are then printed.
-pub(crate) fn watch(
-    paths: &[PathBuf],
-    gateway: Option<&GatewayName>,
-) -> anyhow::Result<Option<watch::Receiver<Arc<Snapshot>>>> {
-    let Some(mut snapshot) = load(paths, gateway)? else {
-        return Ok(None);
+/// Configuration that is read again when it changes; nothing when it has errors, which are then
+/// printed. Warnings are printed in any case.
+pub(crate) fn open(paths: &[PathBuf], gateway: Option<&GatewayName>) -> Option<FileSource> {
+    let options = waypoint_source::Options {
+        compile: options(gateway),
+        ..Default::default()
     };
-    snapshot.generation = 1;
-    let (sender, receiver) = watch::channel(Arc::new(snapshot));
-    tokio::spawn(async move { sender.closed().await });
-    Ok(Some(receiver))
+    match FileSource::open(paths, options) {
+        Ok(source) => {
+            print(&source.status().borrow().last_diagnostics);
+            Some(source)
+        }
+        Err(diagnostics) => {
+            refuse(&diagnostics);
+            None
+        }
+    }
 }
 
-/// The snapshot of a configuration; nothing when it has errors, which are then printed.
-pub(crate) fn load(
-    paths: &[PathBuf],
-    gateway: Option<&GatewayName>,
-) -> anyhow::Result<Option<Snapshot>> {
-    let files = read(paths)?;
+/// The configuration as it is now; nothing when it has errors, which are then printed.
+pub(crate) fn load(paths: &[PathBuf], gateway: Option<&GatewayName>) -> Option<Arc<Snapshot>> {
+    let read = waypoint_source::read(paths, Limits::default());
     let Outcome {
         snapshot,
         diagnostics,
         ..
-    } = waypoint_config::compile(&files, &options(gateway));
-    if snapshot.is_none() {
-        for diagnostic in &diagnostics {
-            eprintln!("{diagnostic}");
+    } = match read {
+        Ok(files) => waypoint_config::compile(&files, &options(gateway)),
+        Err(diagnostics) => {
+            refuse(&diagnostics);
+            return None;
         }
-        eprintln!(
-            "hint: correct the errors above; `kgateway-waypoint check` looks at files without serving them"
-        );
-    }
-    Ok(snapshot)
-}
-
-/// The files at these paths, in order.
-pub(crate) fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<File>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            let entries = std::fs::read_dir(path)
-                .with_context(|| format!("cannot list {}", path.display()))?;
-            let mut inside: Vec<PathBuf> = entries
-                .filter_map(Result::ok)
-                .map(|entry| entry.path())
-                .filter(|path| is_configuration(path))
-                .collect();
-            inside.sort();
-            for path in inside {
-                files.push(one(&path)?);
-            }
-        } else {
-            files.push(one(path)?);
+    };
+    match snapshot {
+        Some(snapshot) => Some(Arc::new(snapshot)),
+        None => {
+            refuse(&diagnostics);
+            None
         }
     }
-    Ok(files)
 }
 
-fn is_configuration(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    matches!(extension, Some("yaml" | "yml" | "json")) && path.is_file()
+/// The files at these paths.
+pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<File>, Vec<Diagnostic>> {
+    waypoint_source::read(paths, Limits::default())
 }
 
-fn one(path: &Path) -> anyhow::Result<File> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(File {
-        path: path.display().to_string(),
-        text,
-    })
+fn print(diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        eprintln!("{diagnostic}");
+    }
+}
+
+fn refuse(diagnostics: &[Diagnostic]) {
+    print(diagnostics);
+    let errors = diagnostics.iter().filter(|d| d.is_error()).count();
+    eprintln!(
+        "hint: correct the {} above; `kgateway-waypoint check PATH` looks again without serving",
+        if errors == 1 { "error" } else { "errors" }
+    );
 }

@@ -2,8 +2,12 @@
 
 mod check;
 mod configuration;
+mod explain;
 mod logging;
+mod matrix;
+mod paint;
 mod run;
+mod table;
 
 use std::process::ExitCode;
 
@@ -26,6 +30,8 @@ struct CommandLine {
 enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
+    Explain(explain::Arguments),
+    Matrix(matrix::Arguments),
 }
 
 /// What a user did wrong, or what went wrong here; in both cases with what to do next.
@@ -42,7 +48,9 @@ fn main() -> ExitCode {
     };
     let done = match line.command {
         Command::Run(arguments) => run::run(&arguments),
-        Command::Check(arguments) => check::run(&arguments),
+        Command::Check(arguments) => Ok(check::run(&arguments)),
+        Command::Explain(arguments) => Ok(explain::run(&arguments)),
+        Command::Matrix(arguments) => matrix::run(&arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use waypoint_gateway::{AdminAddresses, Gateway, GatewayError, Options};
+use waypoint_source::Status;
 
 use crate::configuration::{self, GatewayName};
 use crate::logging;
@@ -69,8 +71,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let Some(snapshots) = configuration::watch(&arguments.config, arguments.gateway.as_ref())?
-    else {
+    let source = configuration::open(&arguments.config, arguments.gateway.as_ref());
+    let Some(source) = source else {
         return Ok(ExitCode::from(crate::FAILED));
     };
     let options = Options {
@@ -79,9 +81,12 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             metrics: Some(arguments.metrics_address),
             ready: Some(arguments.ready_address),
         },
-        rejected: None,
+        rejected: Some(rejections(source.status())),
     };
-    let gateway = Gateway::bind(snapshots, options).await.map_err(with_hint)?;
+    let gateway = Gateway::bind(source.snapshot(), options)
+        .await
+        .map_err(with_hint)?;
+    source.spawn(std::future::pending());
     announce(&gateway);
     let mut signals = Signals::new()?;
     let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -101,9 +106,30 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// How many changes were rejected, as the gateway counts them.
+fn rejections(mut status: watch::Receiver<Status>) -> watch::Receiver<u64> {
+    let (sender, receiver) = watch::channel(status.borrow_and_update().rejected_total);
+    tokio::spawn(async move {
+        while status.changed().await.is_ok() {
+            let total = status.borrow_and_update().rejected_total;
+            sender.send_if_modified(|known| std::mem::replace(known, total) != total);
+        }
+    });
+    receiver
+}
+
 /// One line per listener, for people and for whoever started us.
 fn announce(gateway: &Gateway) {
-    for (name, address) in gateway.addresses() {
+    let AdminAddresses {
+        admin,
+        metrics,
+        ready,
+    } = gateway.admin_addresses();
+    let own = [("admin", admin), ("metrics", metrics), ("ready", ready)];
+    let own = own
+        .into_iter()
+        .filter_map(|(name, address)| Some((name.to_owned(), address?)));
+    for (name, address) in gateway.addresses().into_iter().chain(own) {
         eprintln!("listening {name} {address}");
     }
 }

@@ -1,0 +1,532 @@
+//! One request against one snapshot, in the steps the gateway takes.
+
+use bytes::Bytes;
+use serde_json::json;
+use waypoint_config::{LlmRoute, McpRoute, PlainRoute, Provider, Route, RouteQuery, Snapshot};
+use waypoint_llm::{Allowances, Call, Candidate, Dialect, candidates};
+use waypoint_mcp::Ask;
+use waypoint_policy::{
+    Action, By, Code, Explanation, Operation, Principal, Query, RuleName, TargetId, TraceEntry,
+};
+
+use super::request::{Asked, Http, Llm, Mcp, Request};
+
+/// What came of a request.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) is_allowed: bool,
+    pub(super) by: By,
+    pub(super) code: Option<Code>,
+    pub(super) would_deny: Vec<std::sync::Arc<RuleName>>,
+    pub(super) trace: Vec<TraceEntry>,
+    /// `LLMRoute/ns/name`, as audit events have it.
+    pub(super) route: Option<String>,
+    /// What was asked, in words.
+    pub(super) asked: String,
+    pub(super) notes: Vec<String>,
+}
+
+/// Decides a request.
+///
+/// # Errors
+/// When the request names what the configuration does not have, or too little.
+pub(super) fn decide(snapshot: &Snapshot, request: &Request) -> anyhow::Result<Answer> {
+    let ask = Asking {
+        snapshot,
+        principal: &request.principal,
+        http: &request.http,
+    };
+    let mut answer = match &request.asked {
+        Asked::Llm(llm) => ask.llm(llm)?,
+        Asked::Mcp(mcp) => ask.mcp(mcp)?,
+        Asked::Http => ask.http()?,
+    };
+    let known = &snapshot.parameters.trust_domains;
+    if let Some(id) = request.principal.spiffe()
+        && !known.iter().any(|domain| domain == id.trust_domain())
+    {
+        answer.notes.push(format!(
+            "listeners accept certificates of {} only, not of {}",
+            known.join(", "),
+            id.trust_domain()
+        ));
+    }
+    Ok(answer)
+}
+
+struct Asking<'a> {
+    snapshot: &'a Snapshot,
+    principal: &'a Principal,
+    http: &'a Http,
+}
+
+impl Asking<'_> {
+    fn explain(&self, targets: &[TargetId], action: Action<'_>) -> Explanation {
+        let query = Query {
+            principal: self.principal,
+            targets,
+            action,
+        };
+        self.snapshot.policy.explain_with(&query, self.snapshot)
+    }
+
+    fn llm(&self, llm: &Llm) -> anyhow::Result<Answer> {
+        let provider = self.provider(&llm.provider)?;
+        let operation = llm.operation.unwrap_or(match provider.llm.dialect {
+            Dialect::OpenAi => Operation::Chat,
+            Dialect::Anthropic => Operation::Messages,
+        });
+        let name = &provider.llm.name;
+        let asked = match llm.model.is_empty() {
+            true => format!("the models of LLMProvider {name}"),
+            false => format!("{operation} with {} at LLMProvider {name}", llm.model),
+        };
+        if llm.model.is_empty() {
+            let provider_id = provider.llm.id;
+            let routes = self.llm_routes(provider);
+            let targets = llm_targets(self.snapshot, routes.first().copied(), provider);
+            let explanation = self.explain(
+                &targets,
+                Action::LlmAny {
+                    provider: provider_id,
+                },
+            );
+            return Ok(Answer::of(explanation, asked)
+                .through(routes.first().map(|route| llm_label(route))));
+        }
+        let call = call(provider.llm.dialect, operation, llm)?;
+        let mut refused = None;
+        let mut found: Vec<(&LlmRoute, Candidate)> = Vec::new();
+        let routes = self.llm_routes(provider);
+        for route in &routes {
+            let lookup = |id| self.snapshot.provider(id).map(|provider| &provider.llm);
+            match candidates(&route.rules, lookup, &call, 0) {
+                Ok((_, all)) => {
+                    let mut own = all
+                        .into_iter()
+                        .filter(|candidate| candidate.provider == provider.llm.id);
+                    match own.next() {
+                        Some(candidate) => found.push((route, candidate)),
+                        None => refused = Some(Code::ModelNotFound),
+                    }
+                }
+                Err(refusal) => refused = refused.or(Some(refusal.code)),
+            }
+        }
+        let Some((route, candidate)) = found.first() else {
+            return Ok(self.unreachable(provider, &call, refused, asked));
+        };
+        let targets = llm_targets(self.snapshot, Some(route), provider);
+        let explanation = self.explain(&targets, candidate.action(&call));
+        let mut answer = Answer::of(explanation, asked).through(Some(llm_label(route)));
+        if *candidate.model != *call.model {
+            answer
+                .notes
+                .push(format!("the provider is asked for {}", candidate.model));
+        }
+        if found.len() > 1 {
+            answer.notes.push(format!(
+                "{} LLMRoutes lead there; add `path` (and `host`) to choose one",
+                found.len()
+            ));
+        }
+        Ok(answer)
+    }
+
+    /// What policy thinks, and that the call would not get as far as that.
+    fn unreachable(
+        &self,
+        provider: &Provider,
+        call: &Call,
+        refused: Option<Code>,
+        asked: String,
+    ) -> Answer {
+        let candidate = Candidate {
+            provider: provider.llm.id,
+            model: call.model.clone(),
+        };
+        let targets = llm_targets(self.snapshot, None, provider);
+        let explanation = self.explain(&targets, candidate.action(call));
+        let mut answer = Answer::of(explanation, asked);
+        match refused {
+            None => answer.notes.push(format!(
+                "no LLMRoute leads to LLMProvider {}, so this is what policy alone says",
+                provider.llm.name
+            )),
+            Some(_) if !answer.is_allowed => {}
+            Some(code) => answer.refuse(
+                code,
+                match code {
+                    Code::OperationNotAllowed => "the provider does not serve this operation",
+                    _ => "no route leads to this provider with this model",
+                },
+            ),
+        }
+        answer
+    }
+
+    /// The provider of this name: in any namespace when it is given, else in the Gateway's, else
+    /// where there is only one.
+    fn provider(&self, wanted: &str) -> anyhow::Result<&Provider> {
+        let all = &self.snapshot.providers;
+        let own = &self.snapshot.gateway.namespace;
+        let named: Vec<&Provider> = match wanted.split_once('/') {
+            Some((namespace, name)) => all
+                .iter()
+                .filter(|p| *p.llm.name.namespace == *namespace && *p.llm.name.name == *name)
+                .collect(),
+            None => all.iter().filter(|p| *p.llm.name.name == *wanted).collect(),
+        };
+        let here = named.iter().find(|p| p.llm.name.namespace == *own);
+        match (here, named.as_slice()) {
+            (Some(one), _) | (None, [one]) => Ok(one),
+            (None, []) => anyhow::bail!(
+                "there is no LLMProvider {wanted}; there {}",
+                these(all.iter().map(|p| p.llm.name.to_string()))
+            ),
+            (None, several) => anyhow::bail!(
+                "there are several LLMProviders {wanted}: say which of {}",
+                list(several.iter().map(|p| p.llm.name.to_string()))
+            ),
+        }
+    }
+
+    /// The routes that lead to a provider, only the one a given path leads to if there is one.
+    fn llm_routes(&self, provider: &Provider) -> Vec<&LlmRoute> {
+        let by_path = self.http.path.as_deref().and_then(|path| self.route(path));
+        if let Some((_, Route::Llm(route))) = by_path {
+            return vec![route];
+        }
+        let leads = |route: &&LlmRoute| {
+            let mut backends = route.rules.iter().flat_map(|rule| &rule.backends);
+            backends.any(|backend| backend.provider == provider.llm.id && backend.weight > 0)
+        };
+        let routes = self.snapshot.routes.iter();
+        let routes = routes.filter_map(|route| match route {
+            Route::Llm(route) => Some(route),
+            _ => None,
+        });
+        routes.filter(leads).collect()
+    }
+
+    fn mcp(&self, mcp: &Mcp) -> anyhow::Result<Answer> {
+        let route = self.mcp_route(&mcp.server)?;
+        let method = mcp.method.as_deref().unwrap_or("tools/call");
+        let label = format!("MCPProxy/{}/{}", route.name, route.section);
+        let asked = match &mcp.name {
+            Some(name) => format!("{method} {name} at MCP server {}", route.section),
+            None => format!("{method} at MCP server {}", route.section),
+        };
+        let call = match waypoint_mcp::read(&message(mcp, method), &Default::default()) {
+            Ok(call) => call,
+            Err(refusal) if refusal.code == Code::BadRequest => anyhow::bail!(
+                "`mcp` does not make a {method} request: {}; tools and prompts need `name`, \
+                 resources their URI in `name`",
+                refusal.message
+            ),
+            Err(refusal) => {
+                let session = Action::McpSession {
+                    server: route.server,
+                };
+                let mut answer = Answer::of(self.explain(&route.targets, session), asked);
+                if answer.is_allowed {
+                    answer.refuse(refusal.code, "no MCP revision has this method");
+                }
+                return Ok(answer.through(Some(label)));
+            }
+        };
+        let mut actions: Vec<Action<'_>> = call
+            .ask
+            .items()
+            .iter()
+            .map(|item| Action::Mcp {
+                server: route.server,
+                method: item.method,
+                name: &item.name,
+            })
+            .collect();
+        if actions.is_empty() {
+            actions.push(Action::McpSession {
+                server: route.server,
+            });
+        }
+        // All must be allowed; the first that is not tells why.
+        let mut explanations = actions
+            .iter()
+            .map(|action| self.explain(&route.targets, *action))
+            .collect::<Vec<_>>();
+        let denied = explanations
+            .iter()
+            .position(|explanation| !explanation.decision.is_allowed());
+        let explanation = explanations.swap_remove(denied.unwrap_or(0));
+        let mut answer = Answer::of(explanation, asked).through(Some(label));
+        if let Ask::Task { .. } = call.ask {
+            answer
+                .notes
+                .push("a task answers only to its maker, by what made it".into());
+        }
+        Ok(answer)
+    }
+
+    fn mcp_route(&self, wanted: &str) -> anyhow::Result<&McpRoute> {
+        let routes = self.snapshot.routes.iter();
+        let routes: Vec<&McpRoute> = routes
+            .filter_map(|route| match route {
+                Route::Mcp(route) => Some(route),
+                _ => None,
+            })
+            .collect();
+        let full = |route: &McpRoute| format!("{}/{}", route.name, route.section);
+        let named: Vec<&McpRoute> = routes
+            .iter()
+            .copied()
+            .filter(|route| {
+                *route.section == *wanted
+                    || full(route) == wanted
+                    || full(route)
+                        .split_once('/')
+                        .is_some_and(|(_, short)| short == wanted)
+            })
+            .collect();
+        let own = &self.snapshot.gateway.namespace;
+        let mut here = named.iter().filter(|route| route.name.namespace == *own);
+        match (named.as_slice(), here.next(), here.next()) {
+            ([one], ..) | (_, Some(one), None) => Ok(one),
+            ([], ..) => anyhow::bail!(
+                "there is no MCP server {wanted}; there {}",
+                these(routes.iter().map(|route| full(route)))
+            ),
+            (several, ..) => anyhow::bail!(
+                "there are several MCP servers {wanted}: say which of {}",
+                list(several.iter().map(|route| full(route)))
+            ),
+        }
+    }
+
+    fn http(&self) -> anyhow::Result<Answer> {
+        let Http {
+            method, host, port, ..
+        } = self.http;
+        let path = self.http.path.as_deref().unwrap_or("/");
+        let asked = format!("{method} {host}{path}");
+        let Ok(normal) = waypoint_config::normalize_path(path) else {
+            let by = "the path cannot be normalized";
+            return Ok(Answer::refused(Code::BadRequest, by, asked));
+        };
+        let Some((_, route)) = self.route(&normal) else {
+            return Ok(Answer::refused(
+                Code::RouteNotFound,
+                "no route for this host and path",
+                asked,
+            ));
+        };
+        let route = match route {
+            Route::Plain(route) => route,
+            Route::Llm(_) | Route::Mcp(_) if self.principal.spiffe().is_none() => {
+                let code = Code::IdentityRequired;
+                return Ok(Answer {
+                    by: By::Identity,
+                    ..Answer::refused(code, "", asked)
+                });
+            }
+            Route::Llm(route) => anyhow::bail!(
+                "this path is LLMRoute {}'s; say what is asked in `llm`, such as \
+                 {{\"provider\": \"openai\", \"model\": \"gpt-4o\", \"operation\": \"chat\"}}",
+                route.name
+            ),
+            Route::Mcp(route) => anyhow::bail!(
+                "this path is MCPProxy {}'s; say what is asked in `mcp`, such as \
+                 {{\"server\": \"{}\", \"method\": \"tools/call\", \"name\": \"search\"}}",
+                route.name,
+                route.section
+            ),
+        };
+        let wanted =
+            |backend: &&waypoint_config::PlainBackend| Some(backend.endpoint.port) == *port;
+        let backend = route.backends.iter().find(wanted);
+        let backend = backend.or(route.backends.first());
+        let explanation = self.explain(
+            &route.targets,
+            Action::Http {
+                method,
+                host: bare_host(host),
+                path: &normal,
+                port: backend.map_or(port.unwrap_or(0), |backend| backend.endpoint.port),
+                external: backend.is_some_and(|backend| backend.external),
+            },
+        );
+        Ok(Answer::of(explanation, asked).through(Some(plain_label(route))))
+    }
+
+    /// The route a path leads to, on the first listener that has one; on the listener of the
+    /// request's port, if there is one.
+    fn route(&self, path: &str) -> Option<(usize, &Route)> {
+        let header = |name: &str| self.http.headers.get(name).map(String::as_str);
+        let listeners = &self.snapshot.listeners;
+        let by_port = listeners
+            .iter()
+            .any(|listener| Some(listener.port) == self.http.port);
+        let candidates = listeners
+            .iter()
+            .enumerate()
+            .filter(|(_, listener)| !by_port || Some(listener.port) == self.http.port);
+        let mut found = candidates.filter_map(|(index, _)| {
+            let query = RouteQuery {
+                listener: index,
+                host: &self.http.host,
+                path,
+                method: &self.http.method,
+                header: &header,
+            };
+            self.snapshot.route(&query).map(|route| (index, route))
+        });
+        found.next()
+    }
+}
+
+impl Answer {
+    fn of(explanation: Explanation, asked: String) -> Self {
+        let Explanation { decision, trace } = explanation;
+        Self {
+            is_allowed: decision.is_allowed(),
+            by: decision.by().clone(),
+            code: decision.code(),
+            would_deny: decision.would_deny().to_vec(),
+            trace,
+            route: None,
+            asked,
+            notes: Vec::new(),
+        }
+    }
+
+    /// A request that reaches no policy.
+    fn refused(code: Code, why: &'static str, asked: String) -> Self {
+        Self {
+            is_allowed: false,
+            by: By::Transport(why),
+            code: Some(code),
+            would_deny: Vec::new(),
+            trace: Vec::new(),
+            route: None,
+            asked,
+            notes: Vec::new(),
+        }
+    }
+
+    fn refuse(&mut self, code: Code, why: &'static str) {
+        self.is_allowed = false;
+        self.code = Some(code);
+        self.by = By::Transport(why);
+    }
+
+    fn through(mut self, route: Option<String>) -> Self {
+        self.route = route;
+        self
+    }
+}
+
+fn llm_label(route: &LlmRoute) -> String {
+    format!("LLMRoute/{}", route.name)
+}
+
+fn plain_label(route: &PlainRoute) -> String {
+    format!("HTTPRoute/{}", route.name)
+}
+
+/// The objects whose policies apply to a call.
+pub(crate) fn llm_targets(
+    snapshot: &Snapshot,
+    route: Option<&LlmRoute>,
+    provider: &Provider,
+) -> Vec<TargetId> {
+    let mut targets = match route {
+        Some(route) => route.targets.clone(),
+        None => snapshot.gateway_target.into_iter().collect(),
+    };
+    targets.extend(provider.target);
+    targets
+}
+
+/// The call as the gateway would read it.
+fn call(dialect: Dialect, operation: Operation, llm: &Llm) -> anyhow::Result<Call> {
+    if operation == Operation::Models {
+        return Ok(Call::models(dialect, Some(&llm.model)));
+    }
+    let mut body = json!({"model": llm.model});
+    if let Some(tokens) = llm.max_output_tokens {
+        let field = match operation {
+            Operation::Chat => "max_completion_tokens",
+            Operation::Responses => "max_output_tokens",
+            _ => "max_tokens",
+        };
+        body[field] = tokens.into();
+    }
+    let body = Bytes::from(body.to_string());
+    Call::parse(dialect, operation, &body, &Allowances::default())
+        .map_err(|error| anyhow::anyhow!("`llm` does not make a call: {error}"))
+}
+
+/// The message as a client of the first revisions would send it.
+fn message(mcp: &Mcp, method: &str) -> Vec<u8> {
+    let mut params = serde_json::Map::new();
+    if let Some(name) = &mcp.name {
+        let name = name.as_str();
+        match method {
+            "completion/complete" => {
+                let reference = match name.contains("://") {
+                    true => json!({"type": "ref/resource", "uri": name}),
+                    false => json!({"type": "ref/prompt", "name": name}),
+                };
+                params.insert("ref".into(), reference);
+                params.insert("argument".into(), json!({"name": "", "value": ""}));
+            }
+            method if method.starts_with("resources/") => {
+                params.insert("uri".into(), name.into());
+            }
+            method if method.starts_with("tasks/") => {
+                params.insert("taskId".into(), name.into());
+            }
+            _ => {
+                params.insert("name".into(), name.into());
+            }
+        }
+    }
+    if let Some(arguments) = &mcp.arguments {
+        params.insert("arguments".into(), arguments.clone().into());
+    }
+    if method == "initialize" {
+        params.insert(
+            "protocolVersion".into(),
+            waypoint_mcp::LEGACY_VERSIONS.first().copied().into(),
+        );
+        params.insert("capabilities".into(), json!({}));
+        params.insert(
+            "clientInfo".into(),
+            json!({"name": "explain", "version": "1"}),
+        );
+    }
+    let mut message = json!({"jsonrpc": "2.0", "method": method, "params": params});
+    if !method.starts_with("notifications/") {
+        message["id"] = 1.into();
+    }
+    message.to_string().into_bytes()
+}
+
+/// A host without its port.
+fn bare_host(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((bare, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => bare,
+        _ => host,
+    }
+}
+
+fn list(names: impl Iterator<Item = String>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn these(names: impl Iterator<Item = String>) -> String {
+    match list(names).as_str() {
+        "" => "is none at all".into(),
+        names => format!("is {names}"),
+    }
+}

@@ -1,0 +1,433 @@
+//! The callers and targets of a configuration, by the names that occur in it.
+
+use std::collections::BTreeSet;
+
+use waypoint_config::{LlmRoute, McpRoute, PathMatch, PlainRoute, Provider, Route, Snapshot};
+use waypoint_policy::{
+    Action, AgentPolicy, Pattern, Principal, Rule, SpiffeId, SpiffePattern, TargetId,
+};
+
+use crate::explain::llm_targets;
+
+/// What stands for every service account that has no row of its own. No Kubernetes name has `_`.
+const OTHER: &str = "_any_other_";
+/// A namespace that no policy names.
+const ELSEWHERE: &str = "_elsewhere_";
+/// MCP methods that name something, and how their items are titled.
+const METHODS: [(&str, &str); 3] = [
+    ("tools/call", ""),
+    ("prompts/get", "prompt "),
+    ("resources/read", "resource "),
+];
+
+/// A row.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) label: String,
+    pub(super) principal: Principal,
+    is_one: bool,
+}
+
+impl Caller {
+    /// The identity, if the row is about exactly one.
+    pub(super) fn example(&self) -> Option<&str> {
+        let id = self.principal.spiffe().filter(|_| self.is_one)?;
+        Some(id.as_str())
+    }
+}
+
+/// The callers that policies name, then what stands for all others.
+pub(super) fn callers(snapshot: &Snapshot) -> Vec<Caller> {
+    let own = &snapshot.gateway.namespace;
+    let settings = snapshot.policy.settings();
+    let domain = settings
+        .trust_domains
+        .first()
+        .map_or("cluster.local", |domain| domain);
+    let mut exact: BTreeSet<SpiffeId> = BTreeSet::new();
+    let mut namespaces: BTreeSet<String> = BTreeSet::from([own.to_string()]);
+    let mut prefixes: BTreeSet<String> = BTreeSet::new();
+    let rules = snapshot
+        .policy
+        .policies()
+        .iter()
+        .flat_map(|policy| &policy.rules);
+    for caller in rules.filter_map(|rule| rule.from.as_ref()).flatten() {
+        match &caller.spiffe {
+            Some(SpiffePattern::Exact(id)) => {
+                exact.insert(id.clone());
+            }
+            Some(SpiffePattern::Prefix(prefix)) => {
+                prefixes.insert(prefix.clone());
+            }
+            None => {}
+        }
+        if let Some((namespace, name)) = &caller.service_account {
+            exact.extend(SpiffeId::of_workload(domain, namespace, name));
+            namespaces.insert(namespace.to_string());
+        }
+        namespaces.extend(caller.namespace.as_ref().map(ToString::to_string));
+    }
+    exact.extend(
+        snapshot
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.developer.clone()),
+    );
+    namespaces.extend(
+        exact
+            .iter()
+            .filter_map(|id| Some(id.workload()?.namespace.to_owned())),
+    );
+
+    let one = |id: SpiffeId| Caller {
+        label: short(&id, domain),
+        principal: id.into(),
+        is_one: true,
+    };
+    let mut callers: Vec<Caller> = exact.into_iter().map(one).collect();
+    let mut others: Vec<(String, String)> = Vec::new();
+    for prefix in prefixes {
+        let id = match prefix.ends_with("/sa/") {
+            false if prefix.contains("/ns/") => format!("{prefix}sa/{OTHER}"),
+            _ => format!("{prefix}{OTHER}"),
+        };
+        // The same as "any other in" a namespace that has a row already.
+        let covered = id.parse::<SpiffeId>().ok().and_then(|id| {
+            let workload = id.workload()?;
+            Some(id.trust_domain() == domain && namespaces.contains(workload.namespace))
+        });
+        if covered != Some(true) {
+            others.push((format!("any other of {prefix}*"), id));
+        }
+    }
+    for namespace in &namespaces {
+        let id = format!("spiffe://{domain}/ns/{namespace}/sa/{OTHER}");
+        others.push((format!("any other in {namespace}"), id));
+    }
+    let id = format!("spiffe://{domain}/ns/{ELSEWHERE}/sa/{OTHER}");
+    others.push(("any other workload".into(), id));
+    callers.extend(others.into_iter().filter_map(|(label, id)| {
+        let principal = Principal::Workload(id.parse().ok()?);
+        Some(Caller {
+            label,
+            principal,
+            is_one: false,
+        })
+    }));
+    callers.push(Caller {
+        label: "anonymous".into(),
+        principal: Principal::Anonymous,
+        is_one: false,
+    });
+    callers
+}
+
+/// `ns/name` of a workload of our own trust domain, else the whole identity.
+fn short(id: &SpiffeId, domain: &str) -> String {
+    match id.workload().filter(|_| id.trust_domain() == domain) {
+        Some(workload) => format!("{}/{}", workload.namespace, workload.service_account),
+        None => id.to_string(),
+    }
+}
+
+/// A column: something that can be asked for.
+#[derive(Debug)]
+pub(super) struct Target<'s> {
+    /// `llm`, `mcp` or `http`.
+    pub(super) kind: &'static str,
+    /// The provider, server or backend.
+    pub(super) name: String,
+    /// The route there.
+    pub(super) route: String,
+    /// The title of the table this stands in.
+    pub(super) group: String,
+    /// The model, tool or path.
+    pub(super) item: String,
+    /// Where policies are attached that apply.
+    pub(super) attached: Vec<TargetId>,
+    asked: Asked<'s>,
+}
+
+#[derive(Debug)]
+enum Asked<'s> {
+    Llm {
+        provider: &'s Provider,
+        requested: String,
+        upstream: String,
+    },
+    Mcp {
+        route: &'s McpRoute,
+        method: &'static str,
+        name: String,
+    },
+    Http {
+        method: String,
+        host: String,
+        path: String,
+        port: u16,
+        external: bool,
+    },
+}
+
+impl Target<'_> {
+    /// The question for policy.
+    pub(super) fn action(&self) -> Action<'_> {
+        match &self.asked {
+            Asked::Llm {
+                provider,
+                requested,
+                upstream,
+            } => Action::Llm {
+                provider: provider.llm.id,
+                requested,
+                upstream,
+                operation: None,
+                max_output_tokens: None,
+            },
+            Asked::Mcp {
+                route,
+                method,
+                name,
+            } => Action::Mcp {
+                server: route.server,
+                method,
+                name,
+            },
+            Asked::Http {
+                method,
+                host,
+                path,
+                port,
+                external,
+            } => Action::Http {
+                method,
+                host,
+                path,
+                port: *port,
+                external: *external,
+            },
+        }
+    }
+}
+
+/// Everything there is to ask for, table by table.
+pub(super) fn targets(snapshot: &Snapshot) -> Vec<Target<'_>> {
+    let policies = snapshot.policy.policies();
+    let mut found = Vec::new();
+    for provider in &snapshot.providers {
+        let leads = |route: &&LlmRoute| {
+            let mut backends = route.rules.iter().flat_map(|rule| &rule.backends);
+            backends.any(|backend| backend.provider == provider.llm.id && backend.weight > 0)
+        };
+        let routes = snapshot.routes.iter().filter_map(|route| match route {
+            Route::Llm(route) => Some(route),
+            _ => None,
+        });
+        let routes: Vec<&LlmRoute> = routes.filter(leads).collect();
+        for route in &routes {
+            llm(snapshot, provider, route, routes.len() > 1, &mut found);
+        }
+    }
+    for route in snapshot.routes.iter() {
+        match route {
+            Route::Llm(_) => {}
+            Route::Mcp(route) => mcp(policies, route, &mut found),
+            Route::Plain(route) => plain(policies, route, &mut found),
+        }
+    }
+    found
+}
+
+fn rules(policies: &[AgentPolicy]) -> impl Iterator<Item = &Rule> {
+    policies.iter().flat_map(|policy| &policy.rules)
+}
+
+fn llm<'s>(
+    snapshot: &'s Snapshot,
+    provider: &'s Provider,
+    route: &LlmRoute,
+    several: bool,
+    found: &mut Vec<Target<'s>>,
+) {
+    let name = provider.llm.name.to_string();
+    let mut group = format!("LLMProvider {name}");
+    if several {
+        group = format!("{group} by LLMRoute {}", route.name);
+    }
+    for (requested, upstream) in models(snapshot, provider, route) {
+        let item = match requested == upstream {
+            true => requested.clone(),
+            false => format!("{requested} → {upstream}"),
+        };
+        found.push(Target {
+            kind: "llm",
+            name: name.clone(),
+            route: format!("LLMRoute/{}", route.name),
+            group: group.clone(),
+            item,
+            attached: llm_targets(snapshot, Some(route), provider),
+            asked: Asked::Llm {
+                provider,
+                requested,
+                upstream,
+            },
+        });
+    }
+}
+
+/// The models that can be asked of a provider through a route: requested and upstream names.
+fn models(snapshot: &Snapshot, provider: &Provider, route: &LlmRoute) -> Vec<(String, String)> {
+    let mut requested: BTreeSet<&str> = BTreeSet::new();
+    match &provider.llm.models {
+        Some(models) => {
+            for model in models.iter() {
+                requested.insert(&model.name);
+                requested.extend(model.aliases.iter().map(|alias| &**alias));
+            }
+        }
+        None => {
+            let blocks = rules(snapshot.policy.policies()).flat_map(|rule| &rule.llm);
+            let here = blocks.filter(|block| {
+                let providers = block.providers.as_ref();
+                providers.is_none_or(|providers| providers.contains(&provider.llm.id))
+            });
+            requested.extend(
+                here.filter_map(|b| b.models.as_ref())
+                    .flatten()
+                    .map(Pattern::as_str),
+            );
+            requested.insert("*");
+        }
+    }
+    let by_route = route.rules.iter().flat_map(|rule| &rule.models);
+    requested.extend(by_route.filter_map(Pattern::as_exact));
+    let mut models: Vec<(String, String)> = Vec::new();
+    for name in in_order(requested) {
+        let Some(rule) = route.rules.iter().find(|rule| rule.matches(name)) else {
+            continue;
+        };
+        let own = rule.backends.iter();
+        for backend in own.filter(|b| b.provider == provider.llm.id && b.weight > 0) {
+            let asked = backend.model.as_deref().unwrap_or(name);
+            let Some(upstream) = provider.llm.upstream_model(asked) else {
+                continue;
+            };
+            let pair = (name.to_owned(), upstream.to_owned());
+            if !models.contains(&pair) {
+                models.push(pair);
+            }
+        }
+    }
+    models
+}
+
+/// Names first, then patterns, the longest first: the more special before the more general.
+fn in_order(names: BTreeSet<&str>) -> Vec<&str> {
+    let mut names: Vec<&str> = names.into_iter().collect();
+    names.sort_by_key(|name| {
+        let pattern = name.contains('*');
+        (
+            pattern,
+            std::cmp::Reverse(if pattern { name.len() } else { 0 }),
+        )
+    });
+    names
+}
+
+fn mcp<'s>(policies: &[AgentPolicy], route: &'s McpRoute, found: &mut Vec<Target<'s>>) {
+    let full = format!("{}/{}", route.name, route.section);
+    for (method, title) in METHODS {
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        let mut named = false;
+        let blocks = rules(policies).flat_map(|rule| &rule.mcp);
+        let here = blocks.filter(|block| {
+            block
+                .servers
+                .as_ref()
+                .is_none_or(|servers| servers.contains(&route.server))
+        });
+        for rule in here.filter_map(|block| block.methods.as_ref()).flatten() {
+            if rule.method.matches(method) {
+                named = named || rule.method.as_exact().is_some();
+                names.extend(rule.params.iter().flatten().map(Pattern::as_str));
+            }
+        }
+        // Tools are what everybody asks about; the others only where a policy names them.
+        if method == "tools/call" || named {
+            names.insert("*");
+        } else {
+            continue;
+        }
+        for name in in_order(names) {
+            found.push(Target {
+                kind: "mcp",
+                name: full.clone(),
+                route: format!("MCPProxy/{full}"),
+                group: format!("MCP server {full}"),
+                item: format!("{title}{name}"),
+                attached: route.targets.clone(),
+                asked: Asked::Mcp {
+                    route,
+                    method,
+                    name: name.to_owned(),
+                },
+            });
+        }
+    }
+}
+
+fn plain<'s>(policies: &[AgentPolicy], route: &PlainRoute, found: &mut Vec<Target<'s>>) {
+    let (PathMatch::Prefix(start) | PathMatch::Exact(start)) = &route.matched.path;
+    let blocks: Vec<_> = rules(policies).flat_map(|rule| &rule.http).collect();
+    for backend in route.backends.iter() {
+        let host = match backend.external {
+            true => backend.name.name.to_string(),
+            false => backend.endpoint.host.to_string(),
+        };
+        let here = blocks.iter().filter(|block| {
+            block
+                .hosts
+                .as_ref()
+                .is_none_or(|hosts| hosts.iter().any(|h| h.matches(&host)))
+        });
+        let mut methods: BTreeSet<&str> = BTreeSet::new();
+        let mut paths: BTreeSet<&str> = BTreeSet::from([start.as_str()]);
+        for block in here {
+            let named = block.methods.iter().flatten().map(String::as_str);
+            methods.extend(named.filter(|method| *method != "*"));
+            let below = block.paths.iter().flatten().map(Pattern::as_str);
+            paths.extend(below.filter(|path| path.starts_with(start.as_str())));
+        }
+        match &route.matched.method {
+            Some(only) => methods = BTreeSet::from([only.as_str()]),
+            None => {
+                methods.insert("GET");
+            }
+        }
+        for path in in_order(paths) {
+            for method in &methods {
+                let target = Target {
+                    kind: "http",
+                    name: host.clone(),
+                    route: format!("HTTPRoute/{}", route.name),
+                    group: format!("Host {host}:{}", backend.endpoint.port),
+                    item: format!("{method} {path}"),
+                    attached: route.targets.clone(),
+                    asked: Asked::Http {
+                        method: (*method).to_owned(),
+                        host: host.clone(),
+                        path: path.to_owned(),
+                        port: backend.endpoint.port,
+                        external: backend.external,
+                    },
+                };
+                let same =
+                    |other: &Target<'_>| other.group == target.group && other.item == target.item;
+                if !found.iter().any(same) {
+                    found.push(target);
+                }
+            }
+        }
+    }
+}

@@ -147,6 +147,21 @@ impl Diagnostics {
         self.list.iter().skip(mark).any(Diagnostic::is_error)
     }
 
+    /// Whether objects are missing because what defines them could not be read.
+    pub(crate) fn lost_objects(&self) -> bool {
+        let losing = |d: &Diagnostic| {
+            d.code.starts_with("yaml-")
+                || [
+                    "not-an-object",
+                    "bad-name",
+                    "unknown-kind",
+                    "unknown-version",
+                ]
+                .contains(&d.code)
+        };
+        self.list.iter().any(losing)
+    }
+
     /// All findings by place, each once.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
         self.list.sort_by(|a, b| {

@@ -552,9 +552,9 @@ impl Blocks<'_, '_> {
                 None => true,
                 Some(list) => list.iter().any(|model| {
                     // A Deny also reads the name the caller used.
-                    let alias =
-                        |alias: &Box<str>| self.effect == Effect::Deny && pattern.matches(alias);
-                    pattern.matches(&model.name) || model.aliases.iter().any(alias)
+                    let deny = self.effect == Effect::Deny;
+                    pattern.matches(&model.name)
+                        || (deny && model.aliases.iter().any(|alias| pattern.matches(alias)))
                 }),
             });
             if !served {

@@ -59,12 +59,7 @@ pub(super) fn granted(
                         .is_none_or(|only| only.is_empty() || *only == *name.name)
             })
         });
-    let unread = set
-        .names(ObjectKind::ReferenceGrant)
-        .into_iter()
-        .any(|grant| {
-            grant.namespace == name.namespace && set.is_broken(ObjectKind::ReferenceGrant, grant)
-        });
+    let unread = set.any_broken(ObjectKind::ReferenceGrant);
     if !allowed && !unread {
         let message = format!(
             "{} {name} is in another namespace; a ReferenceGrant in `{}` must allow {} from `{}`",

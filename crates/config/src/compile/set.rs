@@ -41,6 +41,8 @@ pub(super) struct Set<'a> {
     pub(super) slices_of: HashMap<(String, String), Vec<ObjectName>>,
     names: HashSet<(ObjectKind, ObjectName)>,
     broken: HashSet<(ObjectKind, ObjectName)>,
+    /// Something could not be read at all, so anything that is not there may be in it.
+    lost: bool,
 }
 
 const SERVICE: Leniency = Leniency {
@@ -122,7 +124,10 @@ const ENTRY: Leniency = Leniency {
 
 impl<'a> Set<'a> {
     pub(super) fn read(objects: &'a [Object], out: &mut Diagnostics) -> Self {
-        let mut set = Self::default();
+        let mut set = Self {
+            lost: out.lost_objects(),
+            ..Self::default()
+        };
         let mut first: HashMap<(ObjectKind, ObjectName), &Object> = HashMap::new();
         for object in objects {
             let key = (object.kind, object.name.clone());
@@ -180,14 +185,14 @@ impl<'a> Set<'a> {
         }
     }
 
-    /// Whether there is such an object, with errors that were reported.
+    /// Whether there is such an object, or may be, with errors that were reported.
     pub(super) fn is_broken(&self, kind: ObjectKind, name: &ObjectName) -> bool {
-        self.broken.contains(&(kind, name.clone()))
+        self.lost || self.broken.contains(&(kind, name.clone()))
     }
 
     /// Whether any object of the kind has errors that were reported.
     pub(super) fn any_broken(&self, kind: ObjectKind) -> bool {
-        self.broken.iter().any(|(k, _)| *k == kind)
+        self.lost || self.broken.iter().any(|(k, _)| *k == kind)
     }
 
     /// The names of all objects of a kind, in order.

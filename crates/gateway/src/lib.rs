@@ -8,6 +8,7 @@ mod credential;
 mod edge;
 mod exchange;
 mod headers;
+mod listeners;
 mod mcp_session;
 mod mcp_tasks;
 mod pipeline;
@@ -16,6 +17,7 @@ mod record;
 mod respond;
 mod serve;
 mod state;
+mod tunnel;
 mod wire;
 
 pub use serve::{AdminAddresses, Gateway, GatewayError, Options};

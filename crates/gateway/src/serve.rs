@@ -1,36 +1,32 @@
 //! Runs the waypoint: listeners, configuration, audit writer, admin ports, and its end.
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ServerApp};
+use pingora_core::apps::{HttpServerApp, HttpServerOptions};
 use pingora_core::protocols::http::v2::server::default_h2_options;
-use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddr;
-use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::{SocketDigest, Stream};
 use pingora_core::server::configuration::ServerConf;
-use pingora_http::ResponseHeader;
 use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use waypoint_config::{ClientCertificate, Limits, Snapshot};
-use waypoint_mesh::tls::{self, ClientAuthentication, TlsError};
-use waypoint_mesh::{ConnectionResult, Events, Listener, ListenerSettings, Security, Tunnel};
+use waypoint_config::Snapshot;
+use waypoint_mesh::tls::TlsError;
+use waypoint_mesh::{ConnectionResult, Events, Tunnel};
 
 use crate::admin::{self, Port};
 use crate::credential::Credentials;
 use crate::exchange::{Connector, Upstreams};
+use crate::listeners::{self, Listeners};
 use crate::mcp_session::Sealer;
 use crate::mcp_tasks::Tasks;
-use crate::proxy::{Connection, Proxy, Waypoint};
+use crate::proxy::{Proxy, Waypoint};
 use crate::record::{AuditLog, AuditSinks, Recorder};
 use crate::state::State;
-use crate::wire::{HeadGuard, HeadPhase, Wire};
+use crate::tunnel;
 
 /// Where the life of the process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,12 +101,13 @@ pub struct Gateway {
     proxy: Arc<HttpProxy<Proxy>>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     rejected: Option<watch::Receiver<u64>>,
+    rejected_seen: u64,
     upstreams: Upstreams,
     generation: watch::Sender<u64>,
     phase: watch::Sender<Phase>,
     /// Pingora's own flag: requests that begin after it close their connection.
     closing: watch::Sender<bool>,
-    listeners: HashMap<SocketAddr, Bound>,
+    listeners: Listeners,
     admin: Vec<(Port, TcpListener)>,
     tracker: TaskTracker,
 }
@@ -121,13 +118,6 @@ impl std::fmt::Debug for Gateway {
             .field("listeners", &self.listeners)
             .finish_non_exhaustive()
     }
-}
-
-#[derive(Debug)]
-struct Bound {
-    listener: Arc<Listener>,
-    stop: watch::Sender<bool>,
-    running: bool,
 }
 
 struct ConnectionEvents(Arc<Recorder>);
@@ -171,16 +161,18 @@ impl Gateway {
             waypoint,
             snapshots,
             rejected: options.rejected,
+            rejected_seen: 0,
             upstreams,
             generation,
             phase,
             closing: watch::channel(false).0,
-            listeners: HashMap::new(),
+            listeners: Listeners::default(),
             admin: Vec::new(),
             tracker: TaskTracker::new(),
         };
-        let wanted = listeners(&snapshot)?;
-        gateway.reconcile(wanted, &snapshot.parameters.limits, true)?;
+        let wanted = listeners::wanted(&snapshot)?;
+        let connections = snapshot.parameters.limits.connections;
+        gateway.listeners.reconcile(wanted, connections)?;
         let addresses = options.addresses;
         if let Some(address) = addresses
             .admin
@@ -215,19 +207,8 @@ impl Gateway {
     /// The bound addresses, by listener name.
     #[must_use]
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
-        let snapshot = &self.waypoint.state.load().snapshot;
-        let mut found: Vec<(String, SocketAddr)> = snapshot
-            .listeners
-            .iter()
-            .flat_map(|listener| {
-                bind_addresses(listener)
-                    .into_iter()
-                    .filter_map(|address| self.listeners.get(&address))
-                    .map(|bound| (listener.name.to_string(), bound.listener.local_addr()))
-            })
-            .collect();
-        found.dedup();
-        found
+        self.listeners
+            .addresses(&self.waypoint.state.load().snapshot)
     }
 
     /// The bound addresses of the operator's ports.
@@ -277,15 +258,16 @@ impl Gateway {
     fn count_rejected(&mut self) {
         if let Some(rejected) = &mut self.rejected {
             let total = *rejected.borrow_and_update();
-            let metric = &self.waypoint.recorder.metrics.rejected;
-            metric.inc_by(total.saturating_sub(metric.get()));
+            let more = total.saturating_sub(self.rejected_seen);
+            self.waypoint.recorder.metrics.rejected.inc_by(more);
+            self.rejected_seen = total;
         }
     }
 
     /// Puts a new snapshot in force, unless its listeners cannot be had.
     fn take_snapshot(&mut self) {
         let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
-        let wanted = match listeners(&snapshot) {
+        let wanted = match listeners::wanted(&snapshot) {
             Ok(wanted) => wanted,
             Err(error) => {
                 tracing::error!(%error, generation = snapshot.generation, "configuration not taken");
@@ -299,7 +281,8 @@ impl Gateway {
             &self.upstreams,
         );
         self.waypoint.state.store(Arc::new(state));
-        if let Err(error) = self.reconcile(wanted, &snapshot.parameters.limits, false) {
+        let connections = snapshot.parameters.limits.connections;
+        if let Err(error) = self.listeners.reconcile(wanted, connections) {
             tracing::error!(%error, "a new listener cannot be opened; the others go on");
         }
         self.start_listeners();
@@ -312,77 +295,27 @@ impl Gateway {
         let _ = self.generation.send(snapshot.generation);
     }
 
-    /// Opens, changes and closes listeners so that they are those wanted. Sockets that stay are
-    /// not touched.
-    fn reconcile(
-        &mut self,
-        wanted: Vec<(SocketAddr, ListenerSettings)>,
-        limits: &Limits,
-        strict: bool,
-    ) -> Result<(), GatewayError> {
-        let keep: Vec<SocketAddr> = wanted.iter().map(|(address, _)| *address).collect();
-        self.listeners.retain(|address, bound| {
-            let stays = keep.contains(address);
-            if !stays {
-                let _ = bound.stop.send(true);
-            }
-            stays
-        });
-        let mut failed = None;
-        for (address, settings) in wanted {
-            if let Some(bound) = self.listeners.get(&address) {
-                bound.listener.set(settings);
-                continue;
-            }
-            match open(address, limits.connections, &settings) {
-                Ok(listener) => {
-                    let (stop, _) = watch::channel(false);
-                    let listener = Arc::new(listener);
-                    self.listeners.insert(
-                        address,
-                        Bound {
-                            listener,
-                            stop,
-                            running: false,
-                        },
-                    );
-                }
-                Err(error) if strict => return Err(error.into()),
-                Err(error) => failed = Some(error),
-            }
-        }
-        failed.map_or(Ok(()), |error| Err(error.into()))
-    }
-
     fn start_listeners(&mut self) {
-        for bound in self.listeners.values_mut().filter(|bound| !bound.running) {
-            bound.running = true;
+        for (listener, stop) in self.listeners.take_new() {
             let proxy = Arc::clone(&self.proxy);
             let waypoint = Arc::clone(&self.waypoint);
             let closing = self.closing.subscribe();
             let tracker = self.tracker.clone();
             let serve = move |tunnel: Tunnel| {
-                let connection = serve_tunnel(
-                    Arc::clone(&proxy),
-                    Arc::clone(&waypoint),
-                    tunnel,
-                    closing.clone(),
-                );
+                let proxy = Arc::clone(&proxy);
+                let connection =
+                    tunnel::serve(proxy, Arc::clone(&waypoint), tunnel, closing.clone());
                 tracker.track_future(connection)
             };
             let events = Arc::new(ConnectionEvents(Arc::clone(&self.waypoint.recorder)));
-            let listener = Arc::clone(&bound.listener);
-            tokio::spawn(listener.run(bound.stop.subscribe(), events, serve));
+            tokio::spawn(listener.run(stop, events, serve));
         }
     }
 
     async fn drain(&mut self) {
         let deadline = self.waypoint.state.load().snapshot.parameters.drain;
         let _ = self.phase.send(Phase::Draining);
-        for bound in self.listeners.values() {
-            let _ = bound.stop.send(true);
-        }
-        self.listeners.clear();
+        self.listeners.close();
         let _ = self.closing.send(true);
         self.proxy.http_cleanup().await;
         self.tracker.close();
@@ -433,131 +366,6 @@ fn pingora(waypoint: Arc<Waypoint>) -> HttpProxy<Proxy> {
     http2.initial_connection_window_size(HTTP2_STREAMS * HTTP2_STREAM_WINDOW);
     proxy.h2_options = Some(http2);
     proxy
-}
-
-/// The sockets a listener needs.
-fn bind_addresses(listener: &waypoint_config::Listener) -> Vec<SocketAddr> {
-    if listener.addresses.is_empty() {
-        return vec![SocketAddr::new(
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            listener.port,
-        )];
-    }
-    listener
-        .addresses
-        .iter()
-        .map(|ip| SocketAddr::new(*ip, listener.port))
-        .collect()
-}
-
-/// Binds; "all addresses" is both families where the machine has IPv6, else IPv4.
-fn open(
-    address: SocketAddr,
-    connections: usize,
-    settings: &ListenerSettings,
-) -> std::io::Result<Listener> {
-    match Listener::bind(address, connections, settings.clone()) {
-        Err(error)
-            if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-                && error.kind() != std::io::ErrorKind::AddrInUse =>
-        {
-            let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-            Listener::bind(v4, connections, settings.clone())
-        }
-        bound => bound,
-    }
-}
-
-/// The listeners of a snapshot in the form the accept side takes.
-fn listeners(snapshot: &Snapshot) -> Result<Vec<(SocketAddr, ListenerSettings)>, GatewayError> {
-    let parameters = &snapshot.parameters;
-    let mut wanted = Vec::new();
-    for listener in &snapshot.listeners {
-        let security = match &listener.tls {
-            None => Security::Plain,
-            Some(server) => {
-                let clients = match &server.client {
-                    ClientCertificate::Off => ClientAuthentication::Off,
-                    ClientCertificate::Optional { roots_pem } => ClientAuthentication::Optional {
-                        roots_pem: roots_pem.clone(),
-                    },
-                    ClientCertificate::Required { roots_pem } => ClientAuthentication::Required {
-                        roots_pem: roots_pem.clone(),
-                    },
-                };
-                let config = tls::server_config(
-                    &server.certificate_pem,
-                    server.private_key_pem.expose(),
-                    &clients,
-                    &parameters.trust_domains,
-                );
-                Security::Tls(config.map_err(|error| GatewayError::Tls {
-                    listener: listener.name.to_string(),
-                    error,
-                })?)
-            }
-        };
-        let settings = ListenerSettings {
-            name: Arc::clone(&listener.name),
-            security,
-            trust_domains: parameters.trust_domains.clone(),
-            handshake_timeout: parameters.limits.handshake_timeout,
-        };
-        wanted.extend(
-            bind_addresses(listener)
-                .into_iter()
-                .map(|address| (address, settings.clone())),
-        );
-    }
-    Ok(wanted)
-}
-
-/// Serves one connection to its end.
-async fn serve_tunnel(
-    proxy: Arc<HttpProxy<Proxy>>,
-    waypoint: Arc<Waypoint>,
-    tunnel: Tunnel,
-    closing: watch::Receiver<bool>,
-) {
-    let Tunnel {
-        principal,
-        identity_source,
-        listener,
-        peer,
-        local,
-        version,
-        io,
-        slot,
-    } = tunnel;
-    let head_phase = Arc::new(HeadPhase::default());
-    let (header_bytes, header_timeout) = {
-        let state = waypoint.state.load();
-        let limits = &state.snapshot.parameters.limits;
-        (limits.header_bytes, limits.header_timeout)
-    };
-    let connection = Arc::new(Connection {
-        principal,
-        identity_source,
-        listener,
-        peer,
-        local,
-        head_phase: Arc::clone(&head_phase),
-    });
-    let Ok(no_response) = ResponseHeader::build_no_case(200, None) else {
-        return;
-    };
-    let digest = ProxyDigest::new(Box::new(no_response), Some(Box::new(connection)));
-    // Addresses are preset: there is no descriptor to ask.
-    let socket = SocketDigest::from_raw_fd(-1);
-    let _ = socket.peer_addr.set(Some(PingoraAddr::Inet(peer)));
-    let _ = socket.local_addr.set(Some(PingoraAddr::Inet(local)));
-    let guard = HeadGuard::new(head_phase, header_bytes, header_timeout);
-    let wire = Wire::downstream(io, version, Arc::new(digest), Arc::new(socket), guard);
-    let mut stream: Option<Stream> = Some(Box::new(wire));
-    while let Some(open) = stream.take() {
-        stream = proxy.process_new(open, &closing).await;
-    }
-    drop(slot);
 }
 
 /// Writes audit events until told to stop, then once more.

@@ -9,105 +9,18 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 use waypoint_config::{McpRoute, Server};
 use waypoint_mcp::{
-    Ask, Call, CallKind, Denial, Era, Header, Item, ListKind, MODERN_VERSIONS, McpRefusal,
-    cut_listen, session,
+    Ask, Call, CallKind, Denial, Era, Header, Item, MODERN_VERSIONS, McpRefusal, cut_listen,
+    session,
 };
-use waypoint_policy::{Action, By, Code, Decision, Principal, Query, Refusal, ServerId, TargetId};
+use waypoint_policy::{By, Code, Refusal};
 
+use super::mcp_refuse::{accepted, deny, method_not_allowed, refuse};
+use super::mcp_scope::{Resolved, Scope};
 use super::{llm, mcp_answer};
 use crate::edge::{self, Head};
 use crate::exchange::{self, Answer, Outgoing, Patience};
-use crate::mcp_tasks::Tasks;
 use crate::proxy::{Context, Waypoint, gone};
-use crate::state::State;
-use crate::{body, headers, respond};
-
-/// What a request may do, in names that outlive a snapshot; asked for each listed item, and
-/// again at each generation while a stream runs.
-#[derive(Debug, Clone)]
-pub(super) struct Scope {
-    pub(super) principal: Principal,
-    pub(super) route: waypoint_policy::ObjectName,
-    pub(super) section: Arc<str>,
-    pub(super) label: Arc<str>,
-}
-
-/// A scope in one snapshot.
-pub(super) struct Resolved {
-    state: Arc<State>,
-    targets: SmallVec<[TargetId; 4]>,
-    server: ServerId,
-}
-
-impl Scope {
-    /// The route as the configuration in force has it; `None` when it is gone.
-    pub(super) fn resolve(&self, state: Arc<State>) -> Option<Resolved> {
-        let route = state.snapshot.mcp_route(&self.route, &self.section)?;
-        let (targets, server) = (SmallVec::from_slice(&route.targets), route.server);
-        Some(Resolved {
-            state,
-            targets,
-            server,
-        })
-    }
-
-    pub(super) fn decide(&self, resolved: &Resolved, method: &str, name: &str) -> Decision {
-        let action = Action::Mcp {
-            server: resolved.server,
-            method,
-            name,
-        };
-        self.ask(resolved, action)
-    }
-
-    pub(super) fn decide_session(&self, resolved: &Resolved) -> Decision {
-        self.ask(
-            resolved,
-            Action::McpSession {
-                server: resolved.server,
-            },
-        )
-    }
-
-    fn ask(&self, resolved: &Resolved, action: Action<'_>) -> Decision {
-        resolved.state.snapshot.policy.decide(&Query {
-            principal: &self.principal,
-            targets: &resolved.targets,
-            action,
-        })
-    }
-
-    /// Whether everything a call asked for is permitted.
-    pub(super) fn permits(&self, resolved: &Resolved, items: &[Item]) -> bool {
-        match items {
-            [] => self.decide_session(resolved).is_allowed(),
-            items => items
-                .iter()
-                .all(|item| self.decide(resolved, item.method, &item.name).is_allowed()),
-        }
-    }
-
-    /// Whether an item of a list is shown.
-    pub(super) fn shows(
-        &self,
-        resolved: &Resolved,
-        tasks: &Tasks,
-        kind: ListKind,
-        name: &str,
-    ) -> bool {
-        match kind.method() {
-            Some(method) => self.decide(resolved, method, name).is_allowed(),
-            None => self.owns(resolved, tasks, name),
-        }
-    }
-
-    /// Whether a task is the caller's, and what made it is still permitted.
-    fn owns(&self, resolved: &Resolved, tasks: &Tasks, id: &str) -> bool {
-        tasks
-            .of(&self.label, id, &self.principal)
-            .is_some_and(|made| self.decide(resolved, made.method, &made.name).is_allowed())
-    }
-}
+use crate::{body, headers};
 
 /// A message that may be forwarded.
 pub(super) struct Forward {
@@ -460,78 +373,4 @@ fn upstream_head(
             .map_err(|_| Refusal::new(Code::CredentialUnavailable))?;
     }
     Ok(out)
-}
-
-async fn deny(
-    session: &mut ServerSession,
-    context: &mut Context,
-    call: &Call,
-    denial: Denial,
-    by: Option<By>,
-) -> Result<(), Refusal> {
-    context.record.allowed = Some(false);
-    if by.is_some() {
-        context.record.by = by;
-    } else {
-        context.record.by = Some(By::Transport("unknown task"));
-    }
-    if call.kind != CallKind::Request {
-        // A notification has no answer that could say no.
-        context.record.code = Some(Code::ToolDenied);
-        return accepted(session, context).await;
-    }
-    refuse(session, context, McpRefusal::denied(call, denial)).await
-}
-
-/// Writes a JSON-RPC refusal.
-pub(super) async fn refuse(
-    session: &mut ServerSession,
-    context: &mut Context,
-    refusal: McpRefusal,
-) -> Result<(), Refusal> {
-    context.record.code = Some(refusal.code);
-    context.record.status = refusal.status;
-    let internal = |_| Refusal::new(Code::Internal);
-    let mut head = respond::head(refusal.status, &context.record.id).map_err(internal)?;
-    head.insert_header("content-type", "application/json")
-        .map_err(internal)?;
-    if respond::whole(session, head, Bytes::from(refusal.body()))
-        .await
-        .is_err()
-    {
-        context.record.downstream_gone = true;
-    }
-    Ok(())
-}
-
-/// Answers 202 without a body.
-async fn accepted(session: &mut ServerSession, context: &mut Context) -> Result<(), Refusal> {
-    context.record.status = 202;
-    let head = respond::head(202, &context.record.id).map_err(|_| Refusal::new(Code::Internal))?;
-    if respond::whole(session, head, Bytes::new()).await.is_err() {
-        context.record.downstream_gone = true;
-    }
-    Ok(())
-}
-
-async fn method_not_allowed(
-    session: &mut ServerSession,
-    context: &mut Context,
-    allow: &'static str,
-) -> Result<(), Refusal> {
-    let refusal = McpRefusal::from(Refusal::new(Code::MethodNotAllowed));
-    context.record.code = Some(refusal.code);
-    context.record.status = refusal.status;
-    let internal = |_| Refusal::new(Code::Internal);
-    let mut head = respond::head(refusal.status, &context.record.id).map_err(internal)?;
-    head.insert_header("content-type", "application/json")
-        .map_err(internal)?;
-    head.insert_header("allow", allow).map_err(internal)?;
-    if respond::whole(session, head, Bytes::from(refusal.body()))
-        .await
-        .is_err()
-    {
-        context.record.downstream_gone = true;
-    }
-    Ok(())
 }

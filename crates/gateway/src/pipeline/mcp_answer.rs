@@ -13,7 +13,9 @@ use waypoint_wire::jsonrpc::{self, IdKey, Message};
 use waypoint_wire::sse;
 
 use super::llm_answer;
-use super::mcp::{Forward, Resolved, Scope, refuse};
+use super::mcp::Forward;
+use super::mcp_refuse::refuse;
+use super::mcp_scope::{Resolved, Scope};
 use super::stream::{Next, Waiter};
 use crate::coding::Decoder;
 use crate::exchange::{Answer, ExchangeError};

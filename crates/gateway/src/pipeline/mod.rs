@@ -5,5 +5,7 @@ mod llm_answer;
 mod llm_stream;
 pub(crate) mod mcp;
 mod mcp_answer;
+mod mcp_refuse;
+mod mcp_scope;
 pub(crate) mod plain;
 mod stream;

@@ -1,0 +1,97 @@
+//! What an MCP caller may do on one route, asked anew in each snapshot.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use waypoint_mcp::{Item, ListKind};
+use waypoint_policy::{Action, Decision, ObjectName, Principal, Query, ServerId, TargetId};
+
+use crate::mcp_tasks::Tasks;
+use crate::state::State;
+
+/// What a request may do, in names that outlive a snapshot; asked for each listed item, and
+/// again at each generation while a stream runs.
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    pub(super) principal: Principal,
+    pub(super) route: ObjectName,
+    pub(super) section: Arc<str>,
+    pub(super) label: Arc<str>,
+}
+
+/// A scope in one snapshot.
+pub(super) struct Resolved {
+    pub(super) state: Arc<State>,
+    pub(super) targets: SmallVec<[TargetId; 4]>,
+    pub(super) server: ServerId,
+}
+
+impl Scope {
+    /// The route as the configuration in force has it; `None` when it is gone.
+    pub(super) fn resolve(&self, state: Arc<State>) -> Option<Resolved> {
+        let route = state.snapshot.mcp_route(&self.route, &self.section)?;
+        let (targets, server) = (SmallVec::from_slice(&route.targets), route.server);
+        Some(Resolved {
+            state,
+            targets,
+            server,
+        })
+    }
+
+    pub(super) fn decide(&self, resolved: &Resolved, method: &str, name: &str) -> Decision {
+        let action = Action::Mcp {
+            server: resolved.server,
+            method,
+            name,
+        };
+        self.ask(resolved, action)
+    }
+
+    pub(super) fn decide_session(&self, resolved: &Resolved) -> Decision {
+        self.ask(
+            resolved,
+            Action::McpSession {
+                server: resolved.server,
+            },
+        )
+    }
+
+    fn ask(&self, resolved: &Resolved, action: Action<'_>) -> Decision {
+        resolved.state.snapshot.policy.decide(&Query {
+            principal: &self.principal,
+            targets: &resolved.targets,
+            action,
+        })
+    }
+
+    /// Whether everything a call asked for is permitted.
+    pub(super) fn permits(&self, resolved: &Resolved, items: &[Item]) -> bool {
+        match items {
+            [] => self.decide_session(resolved).is_allowed(),
+            items => items
+                .iter()
+                .all(|item| self.decide(resolved, item.method, &item.name).is_allowed()),
+        }
+    }
+
+    /// Whether an item of a list is shown.
+    pub(super) fn shows(
+        &self,
+        resolved: &Resolved,
+        tasks: &Tasks,
+        kind: ListKind,
+        name: &str,
+    ) -> bool {
+        match kind.method() {
+            Some(method) => self.decide(resolved, method, name).is_allowed(),
+            None => self.owns(resolved, tasks, name),
+        }
+    }
+
+    /// Whether a task is the caller's, and what made it is still permitted.
+    pub(super) fn owns(&self, resolved: &Resolved, tasks: &Tasks, id: &str) -> bool {
+        tasks
+            .of(&self.label, id, &self.principal)
+            .is_some_and(|made| self.decide(resolved, made.method, &made.name).is_allowed())
+    }
+}

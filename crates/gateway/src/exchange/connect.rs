@@ -1,7 +1,7 @@
 //! Dials an upstream: address, TCP, TLS.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use waypoint_config::{Address, Endpoint, UpstreamTls};
+use waypoint_config::{Address, Endpoint, UpstreamTls, is_private};
 use waypoint_mesh::{HttpVersion, Io};
 
 use super::dns::Dns;
@@ -144,88 +144,4 @@ async fn secure(
         _ => HttpVersion::Http1,
     };
     Ok((io, version))
-}
-
-/// Whether an address is one that a public name has no business to resolve to: loopback,
-/// private, link-local, shared, benchmarking, documentation, multicast, unspecified; also when
-/// it hides in an IPv4-mapped, NAT64 or 6to4 address.
-pub(crate) fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            v4.is_loopback()
-                || v4.is_private()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || v4.is_documentation()
-                || a == 0
-                || a >= 240
-                || (a == 100 && (64..128).contains(&b))
-                || (a == 198 && (18..20).contains(&b))
-                || (a == 192 && b == 0 && c == 0)
-        }
-        IpAddr::V6(v6) => {
-            let segments = v6.segments();
-            let embedded = |high: u16, low: u16| {
-                let [a, b] = high.to_be_bytes();
-                let [c, d] = low.to_be_bytes();
-                is_private(IpAddr::from([a, b, c, d]))
-            };
-            v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || (segments[0] & 0xfe00) == 0xfc00
-                || (segments[0] & 0xffc0) == 0xfe80
-                || (segments[0] & 0xffc0) == 0xfec0
-                || (segments[0] == 0x2001 && segments[1] == 0xdb8)
-                || v6
-                    .to_ipv4_mapped()
-                    .is_some_and(|v4| is_private(IpAddr::V4(v4)))
-                || (segments[..6] == [0; 6] && embedded(segments[6], segments[7]))
-                || (segments[0] == 0x64
-                    && segments[1] == 0xff9b
-                    && embedded(segments[6], segments[7]))
-                || (segments[0] == 0x2002 && embedded(segments[1], segments[2]))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn private_addresses_are_known_in_every_disguise() {
-        for (address, private) in [
-            ("127.0.0.1", true),
-            ("10.1.2.3", true),
-            ("172.16.0.1", true),
-            ("192.168.1.1", true),
-            ("169.254.169.254", true),
-            ("100.64.0.1", true),
-            ("0.0.0.0", true),
-            ("255.255.255.255", true),
-            ("224.0.0.1", true),
-            ("198.18.0.1", true),
-            ("::1", true),
-            ("::", true),
-            ("fe80::1", true),
-            ("fd00::1", true),
-            ("::ffff:127.0.0.1", true),
-            ("::ffff:169.254.169.254", true),
-            ("::127.0.0.1", true),
-            ("64:ff9b::a9fe:a9fe", true),
-            ("2002:7f00:1::", true),
-            ("8.8.8.8", false),
-            ("104.18.7.192", false),
-            ("172.32.0.1", false),
-            ("100.128.0.1", false),
-            ("2606:4700::6812:7c0", false),
-            ("::ffff:8.8.8.8", false),
-            ("64:ff9b::808:808", false),
-        ] {
-            assert_eq!(is_private(address.parse().unwrap()), private, "{address}");
-        }
-    }
 }

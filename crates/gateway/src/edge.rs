@@ -45,6 +45,13 @@ impl Head {
             {
                 return Err(bad("both content-length and transfer-encoding"));
             }
+            // Other codings are ignored by the parser, and by others are not (RFC 9112 §6.1).
+            let mut codings = request.headers.get_all(header::TRANSFER_ENCODING).iter();
+            match (codings.next(), codings.next()) {
+                (None, _) => {}
+                (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
+                _ => return Err(bad("transfer-encoding is not chunked alone")),
+            }
         }
         if request
             .headers

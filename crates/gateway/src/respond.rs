@@ -51,7 +51,11 @@ pub(crate) async fn refuse(
     refusal: &Refusal,
     id: &RequestId,
 ) -> Result<u16> {
-    let status = refusal.status();
+    let status = match voice {
+        // 401 would make MCP clients begin to log in.
+        Voice::Mcp => McpRefusal::from(refusal.clone()).status,
+        Voice::Llm(_) | Voice::Text => refusal.status(),
+    };
     let mut head = head(status, id)?;
     let body = match voice {
         Voice::Llm(dialect) => {

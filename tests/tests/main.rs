@@ -1,5 +1,7 @@
 //! Integration tests, in one binary.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod accept;
 mod foreign;
 mod house;
+mod llm;

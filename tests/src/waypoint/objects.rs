@@ -1,0 +1,191 @@
+//! The objects of a test's configuration, as YAML.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::certificates::{Authority, Identity};
+use crate::ports;
+use crate::upstream::Upstream;
+
+/// Where a gateway listens, on loopback.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    /// HTTP, developer identity.
+    pub dev: u16,
+    /// HTTP, no identity.
+    pub plain: u16,
+    /// HTTPS, client certificate required.
+    pub mtls: u16,
+    /// HTTPS, client certificate optional.
+    pub optional: u16,
+    /// Admin.
+    pub admin: u16,
+    /// Metrics.
+    pub metrics: u16,
+    /// Readiness.
+    pub ready: u16,
+}
+
+impl Ports {
+    pub(super) fn take() -> Self {
+        Self {
+            dev: ports::free(),
+            plain: ports::free(),
+            mtls: ports::free(),
+            optional: ports::free(),
+            admin: ports::free(),
+            metrics: ports::free(),
+            ready: ports::free(),
+        }
+    }
+}
+
+/// What the base of every configuration is made of.
+pub(super) struct Base<'a> {
+    pub(super) ports: &'a Ports,
+    pub(super) authority: &'a Authority,
+    pub(super) server: &'a Identity,
+    pub(super) audit: &'a Path,
+    pub(super) parameters: &'a str,
+    pub(super) limits: &'a str,
+}
+
+/// Gateway `agents/wp`, its parameters and its certificates.
+pub(super) fn base(base: &Base<'_>) -> String {
+    let Ports {
+        dev,
+        plain,
+        mtls,
+        optional,
+        ..
+    } = base.ports;
+    let audit = base.audit.display();
+    let parameters = indent(base.parameters, 2);
+    let limits = match base.limits {
+        "" => String::new(),
+        limits => format!("  limits:\n{}", indent(limits, 4)),
+    };
+    let roots = indent(&base.authority.pem, 4);
+    let certificate = indent(&base.server.certificate_pem, 4);
+    let key = indent(&base.server.key_pem, 4);
+    format!(
+        "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: wp, namespace: agents}}
+spec:
+  gatewayClassName: kgateway-waypoint
+  addresses: [{{type: IPAddress, value: 127.0.0.1}}]
+  infrastructure:
+    parametersRef: {{group: waypoint.kgateway.io, kind: WaypointParameters, name: wp}}
+  listeners:
+  - {{name: dev, port: {dev}, protocol: HTTP}}
+  - {{name: plain, port: {plain}, protocol: HTTP}}
+  - {{name: mtls, port: {mtls}, protocol: HTTPS, tls: {{certificateRefs: [{{name: server}}]}}}}
+  - {{name: optional, port: {optional}, protocol: HTTPS, tls: {{certificateRefs: [{{name: server}}]}}}}
+---
+apiVersion: waypoint.kgateway.io/v1alpha1
+kind: WaypointParameters
+metadata: {{name: wp, namespace: agents}}
+spec:
+  listeners:
+    dev: {{principal: \"spiffe://cluster.local/ns/agents/sa/dev\"}}
+    mtls: {{clientCertificate: {{mode: Required, caCertificateRefs: [{{name: roots}}]}}}}
+    optional: {{clientCertificate: {{mode: Optional, caCertificateRefs: [{{name: roots}}]}}}}
+  allowPrivateEndpoints: [127.0.0.0/8]
+  audit: {{file: {{path: \"{audit}\"}}}}
+{parameters}{limits}---
+apiVersion: v1
+kind: Secret
+metadata: {{name: roots, namespace: agents}}
+stringData:
+  ca.crt: |
+{roots}---
+apiVersion: v1
+kind: Secret
+metadata: {{name: server, namespace: agents}}
+stringData:
+  tls.crt: |
+{certificate}  tls.key: |
+{key}"
+    )
+}
+
+fn indent(text: &str, by: usize) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let _ = writeln!(out, "{:by$}{line}", "");
+    }
+    out
+}
+
+fn object(api: &str, kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: {api}\nkind: {kind}\nmetadata: {{name: {name}, namespace: agents}}\nspec:\n{}---\n",
+        indent(spec, 2)
+    )
+}
+
+const OURS: &str = "waypoint.kgateway.io/v1alpha1";
+
+/// An `LLMProvider` at an upstream; `more` are further fields of its spec.
+#[must_use]
+pub fn provider(name: &str, dialect: &str, upstream: &Upstream, more: &str) -> String {
+    let endpoint = upstream.url();
+    let spec = format!("dialect: {dialect}\nendpoint: {endpoint}\n{more}");
+    object(OURS, "LLMProvider", name, &spec)
+}
+
+/// An `LLMRoute` under `/ai`; `rules` is the YAML list of its rules.
+#[must_use]
+pub fn route(name: &str, rules: &str) -> String {
+    let spec = format!("pathPrefix: /ai\nrules:\n{rules}");
+    object(OURS, "LLMRoute", name, &spec)
+}
+
+/// A `Secret` with one key, `key`.
+#[must_use]
+pub fn secret(name: &str, value: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: agents}}\nstringData: {{key: \"{value}\"}}\n---\n"
+    )
+}
+
+/// An `MCPProxy` whose route of the same name under `/mcp/NAME/` leads to an upstream; `more` are
+/// further fields of the route.
+#[must_use]
+pub fn mcp_proxy(name: &str, upstream: &Upstream, more: &str) -> String {
+    let address = upstream.address;
+    let spec = format!(
+        "routes:\n- name: {name}\n  match: {{prefix: /mcp/{name}/}}\n  destination: {{service: {name}, port: 80, path: /server}}\n{}",
+        indent(more, 2)
+    );
+    let proxy = object("mcp.kgateway.io/v1", "MCPProxy", name, &spec);
+    let (ip, port) = (address.ip(), address.port());
+    format!(
+        "\
+{proxy}apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: agents}}
+spec: {{clusterIP: None, ports: [{{name: http, port: 80, targetPort: {port}}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}, namespace: agents, labels: {{kubernetes.io/service-name: {name}}}}}
+addressType: IPv4
+endpoints: [{{addresses: [\"{ip}\"]}}]
+ports: [{{name: http, port: {port}}}]
+---
+"
+    )
+}
+
+/// An `AgentPolicy` on the Gateway; `action` is `Allow` or `Deny`, `rules` the YAML list.
+#[must_use]
+pub fn agent(name: &str, action: &str, rules: &str) -> String {
+    let rules = if rules.is_empty() { "  []" } else { rules };
+    let spec = format!(
+        "targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: wp}}]\naction: {action}\nrules:\n{rules}"
+    );
+    object(OURS, "AgentPolicy", name, &spec)
+}

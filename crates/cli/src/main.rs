@@ -2,6 +2,7 @@
 
 mod check;
 mod configuration;
+mod demo;
 mod explain;
 mod logging;
 mod matrix;
@@ -28,6 +29,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
     Run(run::Arguments),
     Check(check::Arguments),
     Explain(explain::Arguments),
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         }
     };
     let done = match line.command {
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => Ok(check::run(&arguments)),
         Command::Explain(arguments) => Ok(explain::run(&arguments)),

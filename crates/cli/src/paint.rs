@@ -8,6 +8,7 @@ pub(crate) struct Paint(bool);
 
 impl Paint {
     /// No colour.
+    #[cfg(test)]
     pub(crate) const PLAIN: Self = Self(false);
 
     /// Colour if standard output is a terminal and `NO_COLOR` is not set (<https://no-color.org>).

@@ -7,10 +7,11 @@ use serde_json::json;
 use waypoint_config::{Diagnostic, Outcome, Route, Severity, Snapshot};
 
 use crate::configuration::{self, GatewayName};
+use crate::output;
 
 const EXAMPLE: &str = "\
 Example:
-  kgateway-waypoint check config/examples
+  kgateway-waypoint check config/examples/code-review
 
 Prints one line per finding, `file:line:col: error[code]: …`, on standard error. Exits with 1 if
 there is an error; warnings alone are 0.";
@@ -37,20 +38,29 @@ enum Format {
 }
 
 /// Compiles and prints.
-pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+///
+/// # Errors
+/// When standard output cannot be written.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = configuration::options(arguments.gateway.as_ref());
     let (outcome, files) = match configuration::read(&arguments.paths) {
         Ok(files) => (waypoint_config::check(&files, &options), files.len()),
         Err(diagnostics) => (unread(diagnostics), 0),
     };
     match arguments.output {
-        Format::Text => print_text(&outcome, files),
-        Format::Json => println!("{:#}", to_json(&outcome)),
+        Format::Text => {
+            for diagnostic in &outcome.diagnostics {
+                eprintln!("{diagnostic}");
+            }
+            output::print(&to_text(&outcome, files))?;
+        }
+        Format::Json => output::print(&format!("{:#}\n", to_json(&outcome)))?,
     }
-    match outcome.diagnostics.iter().any(Diagnostic::is_error) {
+    let failed = outcome.diagnostics.iter().any(Diagnostic::is_error);
+    Ok(match failed {
         true => ExitCode::from(crate::FAILED),
         false => ExitCode::SUCCESS,
-    }
+    })
 }
 
 /// Files that could not all be read are not compiled: what is missing would be reported twice.
@@ -62,30 +72,30 @@ fn unread(diagnostics: Vec<Diagnostic>) -> Outcome {
     }
 }
 
-fn print_text(outcome: &Outcome, files: usize) {
-    for diagnostic in &outcome.diagnostics {
-        eprintln!("{diagnostic}");
-    }
+/// Skipped objects one per line, then one line about the whole.
+fn to_text(outcome: &Outcome, files: usize) -> String {
+    let mut out = String::new();
     for skipped in &outcome.skipped {
-        println!("{skipped}");
+        out.push_str(&format!("{skipped}\n"));
     }
     let errors = outcome.diagnostics.iter().filter(|d| d.is_error()).count();
-    let warnings = outcome.diagnostics.len() - errors;
+    let warnings = counted(outcome.diagnostics.len() - errors, "warning");
     let files = counted(files, "file");
-    let warnings = counted(warnings, "warning");
-    match (&outcome.snapshot, errors) {
-        (Some(snapshot), _) => {
-            println!(
-                "ok: {files}, {warnings}; Gateway {}: {}",
-                snapshot.gateway,
-                Summary::of(snapshot)
-            );
-        }
-        (None, 0) => println!(
-            "ok: {files}, {warnings}; several Gateways, choose one with --gateway for a summary"
+    let summary = match (&outcome.snapshot, errors) {
+        (Some(snapshot), _) => format!(
+            "ok: {files}, {warnings}; Gateway {}: {}",
+            snapshot.gateway,
+            Summary::of(snapshot)
         ),
-        (None, errors) => println!("not ok: {files}, {}, {warnings}", counted(errors, "error")),
-    }
+        (None, 0) => format!(
+            "ok: {files}, {warnings}; there are several Gateways, add --gateway NS/NAME to see \
+             what one of them serves"
+        ),
+        (None, errors) => format!("not ok: {files}, {}, {warnings}", counted(errors, "error")),
+    };
+    out.push_str(&summary);
+    out.push('\n');
+    out
 }
 
 /// `1 file`, `2 files`.

@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::Router;
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use waypoint_gateway::{AdminAddresses, Gateway, Options};
 
 use crate::paint::Paint;
-use crate::{configuration, logging};
+use crate::signals::Signals;
+use crate::{configuration, logging, output};
 use play::Cast;
 use setup::{Ports, Setup};
 
@@ -106,18 +108,17 @@ async fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let _ = stopped.await;
     }));
 
-    print!("{}", welcome(directory.path(), paint));
+    output::print(&welcome(directory.path(), paint))?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.gateway));
     let played = Cast::new(&setup, address, admin)?.play().await;
-    print!("{}", report::table(&played, started.elapsed(), paint));
+    output::print(&report::table(&played, started.elapsed(), paint))?;
     let is_good = played.iter().all(|row| row.problems.is_empty());
     if !arguments.once {
         let base = format!("https://localhost:{}/ai-gateway", ports.gateway);
         let text = report::invitation(&setup, &base, admin, directory.path(), paint);
-        print!("{text}");
-        tokio::signal::ctrl_c()
-            .await
-            .context("signals cannot be received")?;
+        let mut signals = Signals::new()?;
+        output::print(&text)?;
+        signals.next().await;
     }
     let _ = stop.send(());
     let _ = tokio::time::timeout(FAREWELL, served).await;
@@ -152,6 +153,9 @@ async fn serve(router: Router) -> anyhow::Result<u16> {
         .await
         .context("no port on loopback can be had")?;
     let port = listener.local_addr()?.port();
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
     tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(port)
 }
@@ -162,3 +166,39 @@ fn free_port() -> anyhow::Result<u16> {
         .context("no port on loopback can be had")?;
     Ok(listener.local_addr()?.port())
 }
+
+/// The demo's configuration, compiled; it is a rich example for the other commands' tests.
+#[cfg(test)]
+pub(crate) fn snapshot() -> waypoint_config::Snapshot {
+    let ports = Ports {
+        gateway: 8443,
+        openai: 9001,
+        anthropic: 9002,
+        github_mcp: 9003,
+        scanning_mcp: 9004,
+        outside: 9005,
+    };
+    let pem = |kind: &str| format!("-----BEGIN {kind}-----\n-----END {kind}-----\n");
+    let identity = authority::Identity {
+        certificate_pem: pem("CERTIFICATE"),
+        key_pem: pem("PRIVATE KEY"),
+    };
+    let mut files = setup::objects(ports, Path::new("/tmp/audit.jsonl"));
+    files.push((
+        "6-secrets.json",
+        setup::secrets(&pem("CERTIFICATE"), &identity),
+    ));
+    let files: Vec<_> = files
+        .into_iter()
+        .map(|(path, text)| waypoint_config::File {
+            path: path.into(),
+            text,
+        })
+        .collect();
+    let outcome = waypoint_config::compile(&files, &waypoint_config::Options::default());
+    assert_eq!(outcome.diagnostics, []);
+    outcome.snapshot.expect("it compiles without errors")
+}
+
+#[cfg(test)]
+mod tests;

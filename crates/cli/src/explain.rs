@@ -14,6 +14,7 @@ use serde::Serialize;
 use waypoint_policy::{By, Code, Effect, Mode, Outcome, RuleName, TraceEntry};
 
 use crate::configuration::{self, GatewayName};
+use crate::output;
 use crate::paint::Paint;
 use decide::Answer;
 use request::Request;
@@ -21,9 +22,9 @@ use request::Request;
 pub(crate) use decide::llm_targets;
 
 const EXAMPLE: &str = r#"Examples:
-  echo '{"principal": "spiffe://cluster.local/ns/agents/sa/pr-agent",
+  echo '{"principal": "spiffe://cluster.local/ns/agensys-demo-1/sa/pr-agent",
          "llm": {"provider": "openai", "model": "gpt-4o", "operation": "chat"}}' |
-    kgateway-waypoint explain --config config/examples --request -
+    kgateway-waypoint explain --config config/examples/code-review --request -
 
   {"principal": "spiffe://…", "mcp": {"server": "github", "method": "tools/call", "name": "get_issue"}}
   {"principal": null, "method": "GET", "host": "api.github.com", "path": "/repos", "port": 443}
@@ -81,8 +82,8 @@ fn explain(arguments: &Arguments) -> anyhow::Result<Option<bool>> {
     };
     let answer = decide::decide(&snapshot, &request)?;
     match arguments.output {
-        Format::Text => print!("{}", to_text(&answer, &request, Paint::stdout())),
-        Format::Json => println!("{}", to_json(&answer)?),
+        Format::Text => output::print(&to_text(&answer, &request, Paint::stdout()))?,
+        Format::Json => output::print(&format!("{}\n", to_json(&answer)?))?,
     }
     Ok(Some(answer.is_allowed))
 }
@@ -183,6 +184,15 @@ fn trace_line(entry: &TraceEntry, paint: Paint) -> String {
     let outcome = match (&entry.outcome, entry.effect) {
         (Outcome::Matched, Effect::Allow) => paint.good("matched"),
         (Outcome::Matched, Effect::Deny) => paint.bad("matched"),
+        // Who asked stands above.
+        (
+            Outcome::NotMatched {
+                field, expected, ..
+            },
+            _,
+        ) if field == "from" => {
+            format!("only for {expected}")
+        }
         (other, _) => other.to_string(),
     };
     let name = format!("{}{rule} ({effect}{mode})", entry.policy);

@@ -6,8 +6,10 @@ mod demo;
 mod explain;
 mod logging;
 mod matrix;
+mod output;
 mod paint;
 mod run;
+mod signals;
 mod table;
 
 use std::process::ExitCode;
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
     let done = match line.command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
-        Command::Check(arguments) => Ok(check::run(&arguments)),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => Ok(explain::run(&arguments)),
         Command::Matrix(arguments) => matrix::run(&arguments),
     };

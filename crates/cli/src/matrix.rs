@@ -10,13 +10,14 @@ use waypoint_config::Snapshot;
 use waypoint_policy::{By, Decision, Query};
 
 use crate::configuration::{self, GatewayName};
+use crate::output;
 use crate::paint::Paint;
 use crate::table::{Align, Cell, Table, Tone};
 use names::{Caller, Target};
 
 const EXAMPLE: &str = "\
 Example:
-  kgateway-waypoint matrix --config config/examples
+  kgateway-waypoint matrix --config config/examples/code-review
 
 Callers and models, tools and paths are those that the policies and providers name. A name with `*`
 stands for every other name of that form. Each cell names the rule that decides; `-` is a denial
@@ -58,9 +59,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let matrix = Matrix::of(&snapshot);
     match arguments.output {
-        Format::Table => print!("{}", matrix.to_tables(Paint::stdout())),
-        Format::Json => println!("{}", matrix.to_json()?),
-        Format::Csv => print!("{}", matrix.to_csv()),
+        Format::Table => output::print(&matrix.to_tables(Paint::stdout()))?,
+        Format::Json => output::print(&format!("{}\n", matrix.to_json()?))?,
+        Format::Csv => output::print(&matrix.to_csv())?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -116,7 +117,7 @@ impl<'s> Matrix<'s> {
                 + more
                     .take_while(|target| target.group == first.group)
                     .count();
-            let header = std::iter::once((first.group.clone(), Align::Left));
+            let header = std::iter::once((String::new(), Align::Left));
             let columns = self.targets[from..to].iter();
             let columns = columns.map(|target| (target.item.clone(), Align::Left));
             let mut table = Table::new(header.chain(columns));
@@ -128,7 +129,7 @@ impl<'s> Matrix<'s> {
                 cells.extend(decisions.map(cell));
                 table.row(cells);
             }
-            out.push('\n');
+            out.push_str(&format!("\n{}\n", paint.bold(&first.group)));
             out.push_str(&table.render(WIDTH, paint));
             from = to;
         }

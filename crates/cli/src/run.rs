@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use waypoint_gateway::{AdminAddresses, Gateway, GatewayError, Options};
 use waypoint_source::Status;
 
 use crate::configuration::{self, GatewayName};
 use crate::logging;
+use crate::signals::Signals;
 
 const EXAMPLE: &str = "\
 Example:
@@ -150,28 +150,4 @@ fn with_hint(error: GatewayError) -> anyhow::Error {
         }
     };
     anyhow::anyhow!("{error}\nhint: {hint}")
-}
-
-/// The signals that ask us to end.
-#[derive(Debug)]
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("signals cannot be received");
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }

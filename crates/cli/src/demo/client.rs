@@ -120,6 +120,7 @@ impl Agent {
     async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Reply> {
         let exchange = async {
             let stream = TcpStream::connect(self.gateway).await?;
+            stream.set_nodelay(true)?;
             let name = ServerName::try_from("localhost")?;
             let stream = self.tls.connect(name, stream).await?;
             exchange(stream, request).await

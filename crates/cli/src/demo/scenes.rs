@@ -125,10 +125,7 @@ pub(super) const SCENES: &[Scene] = &[
             host: "semgrep.dev",
             path: "/api/v1/rules",
         },
-        expect: Expect {
-            attempts: 0,
-            ..allowed("semgrep-cloud")
-        },
+        expect: allowed("semgrep-cloud"),
     },
     Scene {
         who: REVIEWER,
@@ -162,7 +159,7 @@ pub(super) const SCENES: &[Scene] = &[
     },
     Scene {
         who: REVIEWER,
-        what: "chat o3 (model not allowed)",
+        what: "chat o3 (not its model)",
         ask: Ask::Chat {
             model: "o3",
             stream: false,
@@ -171,7 +168,7 @@ pub(super) const SCENES: &[Scene] = &[
     },
     Scene {
         who: REVIEWER,
-        what: "message claude (not its provider)",
+        what: "message claude (wrong provider)",
         ask: Ask::Message {
             model: "claude-sonnet-4",
             stream: false,
@@ -204,7 +201,7 @@ pub(super) const SCENES: &[Scene] = &[
     },
     Scene {
         who: SUMMARY,
-        what: "chat gpt-4o (not its provider)",
+        what: "chat gpt-4o (wrong provider)",
         ask: Ask::Chat {
             model: "gpt-4o",
             stream: false,
@@ -222,10 +219,10 @@ pub(super) const SCENES: &[Scene] = &[
     },
     Scene {
         who: ORCHESTRATOR,
-        what: "github merge_pull_request (hidden)",
+        what: "github merge_pr (hidden)",
         ask: Ask::CallTool {
             route: "github",
-            tool: "merge_pull_request",
+            tool: "merge_pr",
         },
         expect: denied(NO_RULE, 200),
     },
@@ -254,10 +251,7 @@ pub(super) const SCENES: &[Scene] = &[
             host: "api.github.com",
             path: "/repos/acme/shop/issues",
         },
-        expect: Expect {
-            attempts: 0,
-            ..allowed("github-data")
-        },
+        expect: allowed("github-data"),
     },
     Scene {
         who: GITHUB,

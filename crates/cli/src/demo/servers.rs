@@ -21,7 +21,7 @@ const GITHUB: Tools = &[
     ("get_issue", "Read one issue"),
     ("list_issues", "List the issues of a repository"),
     ("post_comment", "Comment on a pull request"),
-    ("merge_pull_request", "Merge a pull request"),
+    ("merge_pr", "Merge a pull request"),
     ("delete_repo", "Delete a repository for good"),
 ];
 const CODE_SCANNING: Tools = &[

@@ -147,6 +147,10 @@ impl Request {
     /// # Errors
     /// What is wrong with it, with the place or the field.
     pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
+        // Serde would read an array as the fields in their order.
+        if text.trim_start().starts_with('[') {
+            anyhow::bail!("the request must be one JSON object, not an array");
+        }
         let raw: Raw = serde_json::from_str(text).context("the request is not understood")?;
         raw.read()
     }

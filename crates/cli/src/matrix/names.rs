@@ -81,7 +81,7 @@ pub(super) fn callers(snapshot: &Snapshot) -> Vec<Caller> {
     );
 
     let one = |id: SpiffeId| Caller {
-        label: short(&id, domain),
+        label: short(&id, domain, own),
         principal: id.into(),
         is_one: true,
     };
@@ -123,9 +123,11 @@ pub(super) fn callers(snapshot: &Snapshot) -> Vec<Caller> {
     callers
 }
 
-/// `ns/name` of a workload of our own trust domain, else the whole identity.
-fn short(id: &SpiffeId, domain: &str) -> String {
+/// The service account of a workload in the Gateway's namespace, `ns/name` of others of our own
+/// trust domain, else the whole identity.
+fn short(id: &SpiffeId, domain: &str, own: &str) -> String {
     match id.workload().filter(|_| id.trust_domain() == domain) {
+        Some(workload) if workload.namespace == own => workload.service_account.to_owned(),
         Some(workload) => format!("{}/{}", workload.namespace, workload.service_account),
         None => id.to_string(),
     }
@@ -213,7 +215,6 @@ impl Target<'_> {
 
 /// Everything there is to ask for, table by table.
 pub(super) fn targets(snapshot: &Snapshot) -> Vec<Target<'_>> {
-    let policies = snapshot.policy.policies();
     let mut found = Vec::new();
     for provider in &snapshot.providers {
         let leads = |route: &&LlmRoute| {
@@ -232,15 +233,22 @@ pub(super) fn targets(snapshot: &Snapshot) -> Vec<Target<'_>> {
     for route in snapshot.routes.iter() {
         match route {
             Route::Llm(_) => {}
-            Route::Mcp(route) => mcp(policies, route, &mut found),
-            Route::Plain(route) => plain(policies, route, &mut found),
+            Route::Mcp(route) => mcp(snapshot, route, &mut found),
+            Route::Plain(route) => plain(snapshot, route, &mut found),
         }
     }
     found
 }
 
-fn rules(policies: &[AgentPolicy]) -> impl Iterator<Item = &Rule> {
-    policies.iter().flat_map(|policy| &policy.rules)
+/// The rules of the policies that are attached to any of these.
+fn rules<'s>(snapshot: &'s Snapshot, attached: &[TargetId]) -> impl Iterator<Item = &'s Rule> {
+    let applies = |policy: &&AgentPolicy| {
+        let objects = policy.targets.iter();
+        let mut targets = objects.filter_map(|object| snapshot.policy.target(object));
+        targets.any(|target| attached.contains(&target))
+    };
+    let policies = snapshot.policy.policies().iter();
+    policies.filter(applies).flat_map(|policy| &policy.rules)
 }
 
 fn llm<'s>(
@@ -278,6 +286,7 @@ fn llm<'s>(
 
 /// The models that can be asked of a provider through a route: requested and upstream names.
 fn models(snapshot: &Snapshot, provider: &Provider, route: &LlmRoute) -> Vec<(String, String)> {
+    let attached = llm_targets(snapshot, Some(route), provider);
     let mut requested: BTreeSet<&str> = BTreeSet::new();
     match &provider.llm.models {
         Some(models) => {
@@ -287,7 +296,7 @@ fn models(snapshot: &Snapshot, provider: &Provider, route: &LlmRoute) -> Vec<(St
             }
         }
         None => {
-            let blocks = rules(snapshot.policy.policies()).flat_map(|rule| &rule.llm);
+            let blocks = rules(snapshot, &attached).flat_map(|rule| &rule.llm);
             let here = blocks.filter(|block| {
                 let providers = block.providers.as_ref();
                 providers.is_none_or(|providers| providers.contains(&provider.llm.id))
@@ -322,25 +331,19 @@ fn models(snapshot: &Snapshot, provider: &Provider, route: &LlmRoute) -> Vec<(St
     models
 }
 
-/// Names first, then patterns, the longest first: the more special before the more general.
+/// Names, then patterns, and what stands for everything last.
 fn in_order(names: BTreeSet<&str>) -> Vec<&str> {
     let mut names: Vec<&str> = names.into_iter().collect();
-    names.sort_by_key(|name| {
-        let pattern = name.contains('*');
-        (
-            pattern,
-            std::cmp::Reverse(if pattern { name.len() } else { 0 }),
-        )
-    });
+    names.sort_by_key(|name| (name.contains('*'), *name == "*"));
     names
 }
 
-fn mcp<'s>(policies: &[AgentPolicy], route: &'s McpRoute, found: &mut Vec<Target<'s>>) {
+fn mcp<'s>(snapshot: &'s Snapshot, route: &'s McpRoute, found: &mut Vec<Target<'s>>) {
     let full = format!("{}/{}", route.name, route.section);
     for (method, title) in METHODS {
         let mut names: BTreeSet<&str> = BTreeSet::new();
         let mut named = false;
-        let blocks = rules(policies).flat_map(|rule| &rule.mcp);
+        let blocks = rules(snapshot, &route.targets).flat_map(|rule| &rule.mcp);
         let here = blocks.filter(|block| {
             block
                 .servers
@@ -377,9 +380,11 @@ fn mcp<'s>(policies: &[AgentPolicy], route: &'s McpRoute, found: &mut Vec<Target
     }
 }
 
-fn plain<'s>(policies: &[AgentPolicy], route: &PlainRoute, found: &mut Vec<Target<'s>>) {
+fn plain<'s>(snapshot: &'s Snapshot, route: &PlainRoute, found: &mut Vec<Target<'s>>) {
     let (PathMatch::Prefix(start) | PathMatch::Exact(start)) = &route.matched.path;
-    let blocks: Vec<_> = rules(policies).flat_map(|rule| &rule.http).collect();
+    let blocks: Vec<_> = rules(snapshot, &route.targets)
+        .flat_map(|rule| &rule.http)
+        .collect();
     for backend in route.backends.iter() {
         let host = match backend.external {
             true => backend.name.name.to_string(),

@@ -1,5 +1,7 @@
 //! `explain`: what is decided about one request, and why.
 
+mod answer;
+mod asked;
 mod decide;
 mod request;
 
@@ -16,7 +18,7 @@ use waypoint_policy::{By, Code, Effect, Mode, Outcome, RuleName, TraceEntry};
 use crate::configuration::{self, GatewayName};
 use crate::output;
 use crate::paint::Paint;
-use decide::Answer;
+use answer::Answer;
 use request::Request;
 
 pub(crate) use decide::llm_targets;

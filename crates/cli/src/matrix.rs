@@ -1,6 +1,7 @@
 //! `matrix`: who can reach what.
 
-mod names;
+mod callers;
+mod targets;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +14,8 @@ use crate::configuration::{self, GatewayName};
 use crate::output;
 use crate::paint::Paint;
 use crate::table::{Align, Cell, Table, Tone};
-use names::{Caller, Target};
+use callers::Caller;
+use targets::Target;
 
 const EXAMPLE: &str = "\
 Example:
@@ -77,8 +79,8 @@ struct Matrix<'s> {
 
 impl<'s> Matrix<'s> {
     fn of(snapshot: &'s Snapshot) -> Self {
-        let callers = names::callers(snapshot);
-        let targets = names::targets(snapshot);
+        let callers = callers::callers(snapshot);
+        let targets = targets::targets(snapshot);
         let decide = |target: &Target<'_>, caller: &Caller| {
             snapshot.policy.decide(&Query {
                 principal: &caller.principal,

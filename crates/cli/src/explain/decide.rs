@@ -1,30 +1,13 @@
 //! One request against one snapshot, in the steps the gateway takes.
 
-use bytes::Bytes;
-use serde_json::json;
 use waypoint_config::{LlmRoute, McpRoute, PlainRoute, Provider, Route, RouteQuery, Snapshot};
-use waypoint_llm::{Allowances, Call, Candidate, Dialect, candidates};
+use waypoint_llm::{Call, Candidate, Dialect, candidates};
 use waypoint_mcp::Ask;
-use waypoint_policy::{
-    Action, By, Code, Explanation, Operation, Principal, Query, RuleName, TargetId, TraceEntry,
-};
+use waypoint_policy::{Action, By, Code, Explanation, Operation, Principal, Query, TargetId};
 
+use super::answer::Answer;
+use super::asked::{call, message};
 use super::request::{Asked, Http, Llm, Mcp, Request};
-
-/// What came of a request.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) is_allowed: bool,
-    pub(super) by: By,
-    pub(super) code: Option<Code>,
-    pub(super) would_deny: Vec<std::sync::Arc<RuleName>>,
-    pub(super) trace: Vec<TraceEntry>,
-    /// `LLMRoute/ns/name`, as audit events have it.
-    pub(super) route: Option<String>,
-    /// What was asked, in words.
-    pub(super) asked: String,
-    pub(super) notes: Vec<String>,
-}
 
 /// Decides a request.
 ///
@@ -384,47 +367,6 @@ impl Asking<'_> {
     }
 }
 
-impl Answer {
-    fn of(explanation: Explanation, asked: String) -> Self {
-        let Explanation { decision, trace } = explanation;
-        Self {
-            is_allowed: decision.is_allowed(),
-            by: decision.by().clone(),
-            code: decision.code(),
-            would_deny: decision.would_deny().to_vec(),
-            trace,
-            route: None,
-            asked,
-            notes: Vec::new(),
-        }
-    }
-
-    /// A request that reaches no policy.
-    fn refused(code: Code, why: &'static str, asked: String) -> Self {
-        Self {
-            is_allowed: false,
-            by: By::Transport(why),
-            code: Some(code),
-            would_deny: Vec::new(),
-            trace: Vec::new(),
-            route: None,
-            asked,
-            notes: Vec::new(),
-        }
-    }
-
-    fn refuse(&mut self, code: Code, why: &'static str) {
-        self.is_allowed = false;
-        self.code = Some(code);
-        self.by = By::Transport(why);
-    }
-
-    fn through(mut self, route: Option<String>) -> Self {
-        self.route = route;
-        self
-    }
-}
-
 fn llm_label(route: &LlmRoute) -> String {
     format!("LLMRoute/{}", route.name)
 }
@@ -445,71 +387,6 @@ pub(crate) fn llm_targets(
     };
     targets.extend(provider.target);
     targets
-}
-
-/// The call as the gateway would read it.
-fn call(dialect: Dialect, operation: Operation, llm: &Llm) -> anyhow::Result<Call> {
-    if operation == Operation::Models {
-        return Ok(Call::models(dialect, Some(&llm.model)));
-    }
-    let mut body = json!({"model": llm.model});
-    if let Some(tokens) = llm.max_output_tokens {
-        let field = match operation {
-            Operation::Chat => "max_completion_tokens",
-            Operation::Responses => "max_output_tokens",
-            _ => "max_tokens",
-        };
-        body[field] = tokens.into();
-    }
-    let body = Bytes::from(body.to_string());
-    Call::parse(dialect, operation, &body, &Allowances::default())
-        .map_err(|error| anyhow::anyhow!("`llm` does not make a call: {error}"))
-}
-
-/// The message as a client of the first revisions would send it.
-fn message(mcp: &Mcp, method: &str) -> Vec<u8> {
-    let mut params = serde_json::Map::new();
-    if let Some(name) = &mcp.name {
-        let name = name.as_str();
-        match method {
-            "completion/complete" => {
-                let reference = match name.contains("://") {
-                    true => json!({"type": "ref/resource", "uri": name}),
-                    false => json!({"type": "ref/prompt", "name": name}),
-                };
-                params.insert("ref".into(), reference);
-                params.insert("argument".into(), json!({"name": "", "value": ""}));
-            }
-            method if method.starts_with("resources/") => {
-                params.insert("uri".into(), name.into());
-            }
-            method if method.starts_with("tasks/") => {
-                params.insert("taskId".into(), name.into());
-            }
-            _ => {
-                params.insert("name".into(), name.into());
-            }
-        }
-    }
-    if let Some(arguments) = &mcp.arguments {
-        params.insert("arguments".into(), arguments.clone().into());
-    }
-    if method == "initialize" {
-        params.insert(
-            "protocolVersion".into(),
-            waypoint_mcp::LEGACY_VERSIONS.first().copied().into(),
-        );
-        params.insert("capabilities".into(), json!({}));
-        params.insert(
-            "clientInfo".into(),
-            json!({"name": "explain", "version": "1"}),
-        );
-    }
-    let mut message = json!({"jsonrpc": "2.0", "method": method, "params": params});
-    if !method.starts_with("notifications/") {
-        message["id"] = 1.into();
-    }
-    message.to_string().into_bytes()
 }
 
 /// A host without its port.

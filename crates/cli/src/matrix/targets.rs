@@ -1,137 +1,18 @@
-//! The callers and targets of a configuration, by the names that occur in it.
+//! The columns: models, tools and paths that providers, routes and policies name.
 
 use std::collections::BTreeSet;
 
 use waypoint_config::{LlmRoute, McpRoute, PathMatch, PlainRoute, Provider, Route, Snapshot};
-use waypoint_policy::{
-    Action, AgentPolicy, Pattern, Principal, Rule, SpiffeId, SpiffePattern, TargetId,
-};
+use waypoint_policy::{Action, AgentPolicy, Pattern, Rule, TargetId};
 
 use crate::explain::llm_targets;
 
-/// What stands for every service account that has no row of its own. No Kubernetes name has `_`.
-const OTHER: &str = "_any_other_";
-/// A namespace that no policy names.
-const ELSEWHERE: &str = "_elsewhere_";
 /// MCP methods that name something, and how their items are titled.
 const METHODS: [(&str, &str); 3] = [
     ("tools/call", ""),
     ("prompts/get", "prompt "),
     ("resources/read", "resource "),
 ];
-
-/// A row.
-#[derive(Debug)]
-pub(super) struct Caller {
-    pub(super) label: String,
-    pub(super) principal: Principal,
-    is_one: bool,
-}
-
-impl Caller {
-    /// The identity, if the row is about exactly one.
-    pub(super) fn example(&self) -> Option<&str> {
-        let id = self.principal.spiffe().filter(|_| self.is_one)?;
-        Some(id.as_str())
-    }
-}
-
-/// The callers that policies name, then what stands for all others.
-pub(super) fn callers(snapshot: &Snapshot) -> Vec<Caller> {
-    let own = &snapshot.gateway.namespace;
-    let settings = snapshot.policy.settings();
-    let domain = settings
-        .trust_domains
-        .first()
-        .map_or("cluster.local", |domain| domain);
-    let mut exact: BTreeSet<SpiffeId> = BTreeSet::new();
-    let mut namespaces: BTreeSet<String> = BTreeSet::from([own.to_string()]);
-    let mut prefixes: BTreeSet<String> = BTreeSet::new();
-    let rules = snapshot
-        .policy
-        .policies()
-        .iter()
-        .flat_map(|policy| &policy.rules);
-    for caller in rules.filter_map(|rule| rule.from.as_ref()).flatten() {
-        match &caller.spiffe {
-            Some(SpiffePattern::Exact(id)) => {
-                exact.insert(id.clone());
-            }
-            Some(SpiffePattern::Prefix(prefix)) => {
-                prefixes.insert(prefix.clone());
-            }
-            None => {}
-        }
-        if let Some((namespace, name)) = &caller.service_account {
-            exact.extend(SpiffeId::of_workload(domain, namespace, name));
-            namespaces.insert(namespace.to_string());
-        }
-        namespaces.extend(caller.namespace.as_ref().map(ToString::to_string));
-    }
-    exact.extend(
-        snapshot
-            .listeners
-            .iter()
-            .filter_map(|listener| listener.developer.clone()),
-    );
-    namespaces.extend(
-        exact
-            .iter()
-            .filter_map(|id| Some(id.workload()?.namespace.to_owned())),
-    );
-
-    let one = |id: SpiffeId| Caller {
-        label: short(&id, domain, own),
-        principal: id.into(),
-        is_one: true,
-    };
-    let mut callers: Vec<Caller> = exact.into_iter().map(one).collect();
-    let mut others: Vec<(String, String)> = Vec::new();
-    for prefix in prefixes {
-        let id = match prefix.ends_with("/sa/") {
-            false if prefix.contains("/ns/") => format!("{prefix}sa/{OTHER}"),
-            _ => format!("{prefix}{OTHER}"),
-        };
-        // The same as "any other in" a namespace that has a row already.
-        let covered = id.parse::<SpiffeId>().ok().and_then(|id| {
-            let workload = id.workload()?;
-            Some(id.trust_domain() == domain && namespaces.contains(workload.namespace))
-        });
-        if covered != Some(true) {
-            others.push((format!("any other of {prefix}*"), id));
-        }
-    }
-    for namespace in &namespaces {
-        let id = format!("spiffe://{domain}/ns/{namespace}/sa/{OTHER}");
-        others.push((format!("any other in {namespace}"), id));
-    }
-    let id = format!("spiffe://{domain}/ns/{ELSEWHERE}/sa/{OTHER}");
-    others.push(("any other workload".into(), id));
-    callers.extend(others.into_iter().filter_map(|(label, id)| {
-        let principal = Principal::Workload(id.parse().ok()?);
-        Some(Caller {
-            label,
-            principal,
-            is_one: false,
-        })
-    }));
-    callers.push(Caller {
-        label: "anonymous".into(),
-        principal: Principal::Anonymous,
-        is_one: false,
-    });
-    callers
-}
-
-/// The service account of a workload in the Gateway's namespace, `ns/name` of others of our own
-/// trust domain, else the whole identity.
-fn short(id: &SpiffeId, domain: &str, own: &str) -> String {
-    match id.workload().filter(|_| id.trust_domain() == domain) {
-        Some(workload) if workload.namespace == own => workload.service_account.to_owned(),
-        Some(workload) => format!("{}/{}", workload.namespace, workload.service_account),
-        None => id.to_string(),
-    }
-}
 
 /// A column: something that can be asked for.
 #[derive(Debug)]

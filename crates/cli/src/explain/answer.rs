@@ -1,0 +1,61 @@
+//! What came of a request.
+
+use std::sync::Arc;
+
+use waypoint_policy::{By, Code, Explanation, RuleName, TraceEntry};
+
+/// A decision, and what led to it.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) is_allowed: bool,
+    pub(super) by: By,
+    pub(super) code: Option<Code>,
+    pub(super) would_deny: Vec<Arc<RuleName>>,
+    pub(super) trace: Vec<TraceEntry>,
+    /// `LLMRoute/ns/name`, as audit events have it.
+    pub(super) route: Option<String>,
+    /// What was asked, in words.
+    pub(super) asked: String,
+    pub(super) notes: Vec<String>,
+}
+
+impl Answer {
+    pub(super) fn of(explanation: Explanation, asked: String) -> Self {
+        let Explanation { decision, trace } = explanation;
+        Self {
+            is_allowed: decision.is_allowed(),
+            by: decision.by().clone(),
+            code: decision.code(),
+            would_deny: decision.would_deny().to_vec(),
+            trace,
+            route: None,
+            asked,
+            notes: Vec::new(),
+        }
+    }
+
+    /// A request that reaches no policy.
+    pub(super) fn refused(code: Code, why: &'static str, asked: String) -> Self {
+        Self {
+            is_allowed: false,
+            by: By::Transport(why),
+            code: Some(code),
+            would_deny: Vec::new(),
+            trace: Vec::new(),
+            route: None,
+            asked,
+            notes: Vec::new(),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, code: Code, why: &'static str) {
+        self.is_allowed = false;
+        self.code = Some(code);
+        self.by = By::Transport(why);
+    }
+
+    pub(super) fn through(mut self, route: Option<String>) -> Self {
+        self.route = route;
+        self
+    }
+}

@@ -1005,10 +1005,10 @@ async fn interim_answers_and_trailers_do_not_confuse() {
         route("llm", ONE),
     ];
     let waypoint = Setup::new(&objects.concat()).start().await;
-    let mut connection = waypoint.developer().connect().await.unwrap();
     for case in ["interim", "trailer", "until close", "plain"] {
+        let mut connection = waypoint.developer().connect().await.unwrap();
         let request = chat("m").header("expect", "100-continue");
-        let answer = connection.call(&request).await.unwrap();
+        let answer = connection.call(&request).await.expect(case);
         assert_eq!(
             (answer.status, answer.text().as_str()),
             (200, body),

@@ -5,3 +5,5 @@ mod accept;
 mod foreign;
 mod house;
 mod llm;
+mod llm_failures;
+mod llm_streams;

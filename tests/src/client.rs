@@ -142,9 +142,10 @@ impl Answer {
     }
 }
 
-/// The `data` of every event of a stream, in order; its lines end in LF.
+/// The `data` of every event of a stream, in order; its lines end in LF or CRLF.
 #[must_use]
 pub fn events(text: &str) -> Vec<String> {
+    let text = text.replace("\r\n", "\n");
     let events = text.split("\n\n").map(|event| {
         let lines = event.lines().filter_map(|line| line.strip_prefix("data:"));
         let data: Vec<&str> = lines.map(str::trim_start).collect();

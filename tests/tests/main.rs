@@ -7,3 +7,4 @@ mod house;
 mod llm;
 mod llm_failures;
 mod llm_streams;
+mod mcp;

@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 pub use metrics::Metrics;
-pub use objects::{Ports, agent, mcp_proxy, provider, route, secret};
+pub use objects::{Backend, Ports, agent, mcp_proxy, provider, route, secret};
 
 use crate::certificates::{Authority, Identity};
 use crate::client::{Answer, Client, Request};
@@ -89,6 +89,10 @@ impl Setup {
     pub async fn start(self) -> Waypoint {
         let mut waypoint = self.spawn();
         if let Err(error) = waypoint.ready().await {
+            // What it said last may still be on its way.
+            if waypoint.has_ended() {
+                waypoint.ended().await;
+            }
             panic!("{error:#}\n{}", waypoint.stderr());
         }
         waypoint
@@ -237,6 +241,11 @@ impl Waypoint {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         bail!("the gateway did not become ready")
+    }
+
+    fn has_ended(&mut self) -> bool {
+        let child = self.run.child.as_mut();
+        child.is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))))
     }
 
     /// Status of the readiness port and the generation in force.
@@ -427,6 +436,15 @@ impl Waypoint {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         kilobytes.expect("Linux tells it") * 1024
+    }
+
+    /// Waits until the process has been told to end and says so.
+    pub async fn draining(&self) {
+        until("readiness is taken back", || async {
+            let (status, _) = self.readiness().await.ok()?;
+            (status == 503).then_some(())
+        })
+        .await;
     }
 
     /// Asks it to end, as an orchestrator does.

@@ -2,9 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod accept;
+mod config;
+mod demo;
 mod foreign;
+mod hostile;
 mod house;
+mod lifecycle;
 mod llm;
 mod llm_failures;
 mod llm_streams;
 mod mcp;
+mod through;

@@ -1,11 +1,38 @@
 //! The objects of a test's configuration, as YAML.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::certificates::{Authority, Identity};
+use crate::clients::Running;
 use crate::ports;
 use crate::upstream::Upstream;
+
+/// What stands behind a gateway.
+pub trait Backend {
+    /// Where it listens.
+    fn address(&self) -> SocketAddr;
+}
+
+impl Backend for Upstream {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Backend for Running {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl<T: Backend> Backend for Arc<T> {
+    fn address(&self) -> SocketAddr {
+        T::address(self)
+    }
+}
 
 /// Where a gateway listens, on loopback.
 #[derive(Debug, Clone)]
@@ -130,9 +157,9 @@ const OURS: &str = "waypoint.kgateway.io/v1alpha1";
 
 /// An `LLMProvider` at an upstream; `more` are further fields of its spec.
 #[must_use]
-pub fn provider(name: &str, dialect: &str, upstream: &Upstream, more: &str) -> String {
-    let endpoint = upstream.url();
-    let spec = format!("dialect: {dialect}\nendpoint: {endpoint}\n{more}");
+pub fn provider(name: &str, dialect: &str, upstream: &impl Backend, more: &str) -> String {
+    let address = upstream.address();
+    let spec = format!("dialect: {dialect}\nendpoint: http://{address}\n{more}");
     object(OURS, "LLMProvider", name, &spec)
 }
 
@@ -154,8 +181,8 @@ pub fn secret(name: &str, value: &str) -> String {
 /// An `MCPProxy` whose route of the same name under `/mcp/NAME/` leads to an upstream; `more` are
 /// further fields of the route.
 #[must_use]
-pub fn mcp_proxy(name: &str, upstream: &Upstream, more: &str) -> String {
-    let address = upstream.address;
+pub fn mcp_proxy(name: &str, upstream: &impl Backend, more: &str) -> String {
+    let address = upstream.address();
     let spec = format!(
         "routes:\n- name: {name}\n  match: {{prefix: /mcp/{name}/}}\n  destination: {{service: {name}, port: 80, path: /server}}\n{}",
         indent(more, 2)

@@ -232,6 +232,8 @@ impl Gateway {
             tokio::spawn(admin::run(Arc::clone(&self.waypoint), port, listener));
         }
         let (audit_stop, audit_stopped) = watch::channel(false);
+        // Requests that are faster than the writer's first turn leave their events too.
+        enable_audit(&self.waypoint);
         let audit = tokio::spawn(write_audit(Arc::clone(&self.waypoint), audit_stopped));
         self.start_listeners();
         tokio::pin!(shutdown);
@@ -368,17 +370,20 @@ fn pingora(waypoint: Arc<Waypoint>) -> HttpProxy<Proxy> {
     proxy
 }
 
+/// Keeps events for the writer when the configuration in force wants them; gives what it wants.
+fn enable_audit(waypoint: &Waypoint) -> waypoint_config::Audit {
+    let audit = waypoint.state.load().snapshot.parameters.audit.clone();
+    let wanted = audit.stdout || audit.file.is_some();
+    waypoint.recorder.audit.set_enabled(wanted);
+    audit
+}
+
 /// Writes audit events until told to stop, then once more.
 async fn write_audit(waypoint: Arc<Waypoint>, mut stop: watch::Receiver<bool>) {
     let mut sinks = AuditSinks::default();
     let log: &AuditLog = &waypoint.recorder.audit;
     loop {
-        {
-            let state = waypoint.state.load();
-            let audit = &state.snapshot.parameters.audit;
-            sinks.configure(audit);
-            log.set_enabled(audit.stdout || audit.file.is_some());
-        }
+        sinks.configure(&enable_audit(&waypoint));
         let stopped = tokio::select! {
             () = log.wait() => false,
             _ = stop.wait_for(|stop| *stop) => true,

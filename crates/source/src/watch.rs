@@ -205,7 +205,11 @@ impl FileSource {
 
     fn reject(&self, diagnostics: Vec<Diagnostic>) {
         for diagnostic in &diagnostics {
-            tracing::error!("{diagnostic}");
+            if diagnostic.is_error() {
+                tracing::error!("{diagnostic}");
+            } else {
+                tracing::warn!("{diagnostic}");
+            }
         }
         self.status.send_modify(|status| {
             status.rejected_total += 1;

@@ -40,6 +40,11 @@ const PURE: [&str; 5] = [
     "waypoint-mcp",
     "waypoint-config",
 ];
+/// Edges that only exist because some other crate of the workspace turns a feature on: cargo
+/// resolves features once for all members. Here `rmcp`, in the demo, gives `schemars` the types of
+/// `chrono`; a pure crate that is built by itself has none of it.
+const UNIFIED: [(&str, &str); 1] = [("schemars", "chrono")];
+
 /// What would bring I/O, a clock, randomness or logging into a pure crate.
 const IMPURE: [&str; 22] = [
     "tokio",
@@ -135,7 +140,12 @@ fn tree(metadata: &Metadata, root: &Package) -> BTreeMap<PackageId, String> {
         for dependency in &nodes[&id].deps {
             let mut kinds = dependency.dep_kinds.iter();
             // Build scripts and macros run on the builder's machine and may read its clock.
-            let linked = kinds.any(|kind| kind.kind == DependencyKind::Normal);
+            let edge = (
+                metadata[&id].name.as_str(),
+                metadata[&dependency.pkg].name.as_str(),
+            );
+            let linked =
+                kinds.any(|kind| kind.kind == DependencyKind::Normal) && !UNIFIED.contains(&edge);
             if linked && !found.contains_key(&dependency.pkg) {
                 let way = format!("{} → {}", found[&id], metadata[&dependency.pkg].name);
                 found.insert(dependency.pkg.clone(), way);

@@ -589,6 +589,33 @@ async fn a_body_of_any_permitted_size_arrives_as_it_was_sent() {
     assert_eq!(upstream.seen().len(), 6);
 }
 
+#[tokio::test]
+async fn a_caller_that_sends_too_much_hears_of_it() {
+    let upstream = Upstream::always(chat_answer()).await;
+    let objects = [
+        provider("openai", "OpenAI", &upstream, ""),
+        route("llm", ONE),
+    ];
+    let setup = Setup::new(&objects.concat()).limits("llmBodyBytes: 65536");
+    let waypoint = setup.start().await;
+    // Most clients read only when they have sent everything, or failed to; a connection that is
+    // closed on unread bytes is reset, and the refusal with it.
+    let large = chat_body("m", &json!({"user": "a".repeat(2 << 20)}));
+    let request = Request::post("/ai/v1/chat/completions", large);
+    for request in [request.clone(), in_chunks(&request)] {
+        for _ in 0..10 {
+            for client in [waypoint.developer(), waypoint.workload(ANN)] {
+                let answer = client.call(&request).await.unwrap();
+                assert_eq!(
+                    (answer.status, answer.code()),
+                    (413, "body_too_large".into())
+                );
+            }
+        }
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
 /// The same request with its body in two chunks.
 fn in_chunks(request: &Request) -> Request {
     let (one, two) = request.body.split_at(request.body.len() / 2);

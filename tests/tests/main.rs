@@ -12,4 +12,6 @@ mod llm;
 mod llm_failures;
 mod llm_streams;
 mod mcp;
+mod mcp_items;
+mod plain;
 mod through;

@@ -16,10 +16,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Short-lived pieces of bodies and events are most of what is allocated here.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// An L7 waypoint for AI agents: every call has a principal, every decision names its rule.
 #[derive(Debug, Parser)]
 #[command(name = "kgateway-waypoint", version, max_term_width = 100)]

@@ -112,12 +112,12 @@ pub(crate) fn copy_request(
 /// Rate-limit headers of a provider describe the key that all callers share: they are kept only
 /// when the key is the caller's own.
 pub(crate) fn copy_response(
-    from: &ResponseHeader,
+    from: &HeaderMap,
     to: &mut ResponseHeader,
     own_key: bool,
 ) -> pingora_error::Result<()> {
-    let named = named_by_connection(&from.headers);
-    for (name, value) in &from.headers {
+    let named = named_by_connection(from);
+    for (name, value) in from {
         let text = name.as_str();
         let shared = text.starts_with("x-ratelimit-")
             || text.starts_with("anthropic-ratelimit-")

@@ -80,12 +80,11 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// The upstream side: no digest, no guard.
-    pub(crate) fn upstream(mut io: Io, version: HttpVersion) -> Self {
-        io.set_watch_for_answer(version == HttpVersion::Http1);
+    /// The upstream side of HTTP/2: no digest, no guard.
+    pub(crate) fn upstream(io: Io) -> Self {
         Self {
             io,
-            version,
+            version: HttpVersion::Http2,
             digest: None,
             socket: None,
             guard: None,
@@ -108,10 +107,6 @@ impl Wire {
             socket: Some(socket),
             guard,
         }
-    }
-
-    pub(crate) fn io_mut(&mut self) -> &mut Io {
-        &mut self.io
     }
 
     /// Answers without a request and behaves as at the end of the stream: the head never became

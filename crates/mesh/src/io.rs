@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -14,6 +16,8 @@ use tokio_rustls::TlsStream;
 const COALESCE_BYTES: usize = 16 * 1024;
 /// First reads are small: most connections say little before anyone knows what they want.
 const PREFIX_BYTES: usize = 2048;
+/// The most one [`Io::read_piece`] gives: what a TLS record holds.
+const PIECE_BYTES: usize = 16 * 1024;
 
 enum Transport {
     Tcp(TcpStream),
@@ -27,7 +31,6 @@ pub struct Io {
     prefix: Vec<u8>,
     prefix_at: usize,
     out: Vec<u8>,
-    hold_flush: bool,
     watch_for_answer: bool,
 }
 
@@ -62,7 +65,6 @@ impl Io {
             prefix: Vec::new(),
             prefix_at: 0,
             out: Vec::new(),
-            hold_flush: false,
             watch_for_answer: false,
         }
     }
@@ -91,11 +93,6 @@ impl Io {
         }
     }
 
-    /// The next flush does nothing: the head of a request waits for its body and leaves with it.
-    pub fn hold_next_flush(&mut self) {
-        self.hold_flush = true;
-    }
-
     /// While set, a write that would block also reads, and fails with
     /// [`io::ErrorKind::ResourceBusy`] once the peer has begun to answer: the rest of a large
     /// request is pointless then, and waiting for the peer to read it could wait for ever.
@@ -116,6 +113,27 @@ impl Io {
             self.poll_transport_read(&mut context, &mut buffer),
             Poll::Pending
         )
+    }
+
+    /// Reads once and gives what came; empty at the end of the stream.
+    ///
+    /// Nothing is set aside while there is nothing to read: an idle connection holds no buffer.
+    ///
+    /// # Errors
+    /// The connection's error.
+    pub async fn read_piece(&mut self) -> io::Result<Bytes> {
+        std::future::poll_fn(|cx| {
+            if self.prefix_at < self.prefix.len() {
+                let prefix = Bytes::from(std::mem::take(&mut self.prefix));
+                let at = std::mem::take(&mut self.prefix_at);
+                return Poll::Ready(Ok(prefix.slice(at..)));
+            }
+            let mut piece = [const { MaybeUninit::uninit() }; PIECE_BYTES];
+            let mut buffer = ReadBuf::uninit(&mut piece);
+            ready!(self.poll_transport_read(cx, &mut buffer))?;
+            Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
+        })
+        .await
     }
 
     /// Reads once more and gives everything read so far and not yet consumed.
@@ -239,9 +257,6 @@ impl AsyncWrite for Io {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if std::mem::take(&mut this.hold_flush) {
-            return Poll::Ready(Ok(()));
-        }
         ready!(this.poll_drain(cx))?;
         match &mut this.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_flush(cx),

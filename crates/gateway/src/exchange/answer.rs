@@ -3,88 +3,53 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pingora_core::protocols::Stream;
-use pingora_core::protocols::http::v1::client::HttpSession;
+use http::{HeaderMap, StatusCode};
 use pingora_core::protocols::http::v2::client::Http2Session;
-use pingora_http::ResponseHeader;
+use waypoint_mesh::Io;
 
 use super::error::from_pingora;
+use super::http1;
 use super::pool::Upstream;
 use super::{ExchangeError, Outgoing};
-use crate::wire::Wire;
 
-enum Session {
-    /// `upstream` is where the connection is kept afterwards; `None` when it is out of step.
-    Http1 {
-        session: Box<HttpSession>,
-        upstream: Option<Arc<Upstream>>,
-    },
+enum Body {
+    Http1(http1::Body),
     Http2(Box<Http2Session>),
-    /// The body has been read to its end and the connection is given back.
+    /// Read to its end; the connection is given back.
     Done,
 }
 
 /// An answer whose head has arrived. Dropping it before its end closes the connection, or
 /// resets the stream: the upstream learns at once that nobody listens.
 pub(crate) struct Answer {
-    head: Box<ResponseHeader>,
-    session: Session,
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Body,
 }
 
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Answer")
-            .field("status", &self.head.status)
+            .field("status", &self.status)
             .finish_non_exhaustive()
     }
 }
 
 pub(super) async fn http1(
-    mut wire: Box<Wire>,
+    io: Io,
     upstream: &Arc<Upstream>,
     outgoing: &Outgoing<'_>,
 ) -> Result<Answer, ExchangeError> {
-    let body = outgoing.body;
-    if !body.is_empty() {
-        wire.io_mut().hold_next_flush();
-    }
-    let stream: Stream = wire;
-    let mut session = Box::new(HttpSession::new(stream));
-    session
-        .write_request_header(Box::new(outgoing.head.clone()))
-        .await
-        .map_err(|error| from_pingora(&error, false))?;
-    // A write that fails because the peer began to answer, or closed after answering, still
-    // leaves an answer to read; if there is none, reading says so.
-    let mut whole = true;
-    if !body.is_empty() {
-        whole = session.write_body(body).await.is_ok();
-    }
-    if whole {
-        whole = session.finish_body().await.is_ok();
-    }
-    loop {
-        session
-            .read_response()
-            .await
-            .map_err(|error| from_pingora(&error, false))?;
-        match session.get_status().map(|status| status.as_u16()) {
-            Some(101) | None => return Err(ExchangeError::Malformed),
-            // 100, 102, 103: none of them means anything to a caller of a JSON API.
-            Some(100..=199) => {}
-            Some(_) => break,
-        }
-    }
-    session.respect_keepalive();
-    let head = session
-        .resp_header()
-        .ok_or(ExchangeError::Malformed)?
-        .clone();
-    // Without the whole request written the connection can serve no other.
-    let upstream = whole.then(|| Arc::clone(upstream));
+    let http1::Answered {
+        status,
+        headers,
+        body,
+    } = http1::exchange(io, upstream, outgoing).await?;
+    let body = body.map_or(Body::Done, Body::Http1);
     Ok(Answer {
-        head: Box::new(head),
-        session: Session::Http1 { session, upstream },
+        status,
+        headers,
+        body,
     })
 }
 
@@ -129,54 +94,68 @@ pub(super) async fn http2(
             .await
             .map_err(|error| from_pingora(&error, false))?;
     }
-    let head = session
-        .response_header()
-        .ok_or(ExchangeError::Malformed)?
-        .clone();
+    let head = session.response_header().ok_or(ExchangeError::Malformed)?;
+    let (status, headers) = (head.status, head.headers.clone());
     Ok(Answer {
-        head: Box::new(head),
-        session: Session::Http2(session),
+        status,
+        headers,
+        body: Body::Http2(session),
     })
 }
 
 impl Answer {
-    pub(crate) fn head(&self) -> &ResponseHeader {
-        &self.head
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 
     pub(crate) fn status(&self) -> u16 {
-        self.head.status.as_u16()
+        self.status.as_u16()
     }
 
-    /// A header's value, when it is there once and is text.
+    /// A header's value, when it is text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.head
-            .headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
+        self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The next piece of the body; `None` at its end, when the connection is given back.
+    /// Lets go of the headers once they have been passed on: a stream may be long.
+    pub(crate) fn forget_headers(&mut self) {
+        self.headers = HeaderMap::new();
+    }
+
+    /// The next piece of the body; `None` at its end, when the connection is given back. Loses
+    /// nothing when the caller stops waiting.
     ///
     /// # Errors
     /// [`ExchangeError::Reset`] when the body ends before its framing says so.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, ExchangeError> {
-        // Nothing is awaited after bytes have been read: a caller that stops waiting loses none.
-        let chunk = match &mut self.session {
-            Session::Http1 { session, .. } => session.read_body_bytes().await,
-            Session::Http2(session) => session.read_response_body().await,
-            Session::Done => return Ok(None),
+        let chunk = match &mut self.body {
+            Body::Http1(body) => body.piece().await,
+            Body::Http2(session) => session
+                .read_response_body()
+                .await
+                .map_err(|error| from_pingora(&error, true)),
+            Body::Done => return Ok(None),
         };
         match chunk {
             Ok(Some(bytes)) => Ok(Some(bytes)),
             Ok(None) => {
-                self.give_back().await;
+                if let Body::Http1(body) = std::mem::replace(&mut self.body, Body::Done) {
+                    body.give_back();
+                }
                 Ok(None)
             }
             Err(error) => {
-                self.session = Session::Done;
-                Err(from_pingora(&error, true))
+                self.body = Body::Done;
+                Err(error)
             }
+        }
+    }
+
+    /// A piece that has arrived together with the last one; never waits.
+    pub(crate) fn ready_chunk(&mut self) -> Option<Bytes> {
+        match &mut self.body {
+            Body::Http1(body) => body.ready_piece(),
+            Body::Http2(_) | Body::Done => None,
         }
     }
 
@@ -210,17 +189,6 @@ impl Answer {
                 None => return Ok(Bytes::from(whole)),
                 Some(bytes) => whole.extend_from_slice(&bytes),
             }
-        }
-    }
-
-    async fn give_back(&mut self) {
-        if let Session::Http1 { session, upstream } =
-            std::mem::replace(&mut self.session, Session::Done)
-            && let Some(upstream) = upstream
-            && let Some(stream) = session.reuse().await
-            && let Ok(wire) = stream.into_any().downcast::<Wire>()
-        {
-            upstream.keep(wire);
         }
     }
 }

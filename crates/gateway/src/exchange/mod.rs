@@ -4,6 +4,8 @@ mod answer;
 mod connect;
 mod dns;
 mod error;
+mod framing;
+mod http1;
 mod pool;
 
 use std::sync::Arc;
@@ -73,7 +75,7 @@ async fn exchange(
     outgoing: &Outgoing<'_>,
 ) -> Result<Answer, ExchangeError> {
     match connection {
-        Connection::Http1(wire) => answer::http1(wire, upstream, outgoing).await,
+        Connection::Http1(io) => answer::http1(io, upstream, outgoing).await,
         Connection::Http2(session) => answer::http2(session, outgoing).await,
     }
 }

@@ -11,7 +11,7 @@ use pingora_core::protocols::http::v2::client::Http2Session;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use waypoint_config::Endpoint;
-use waypoint_mesh::HttpVersion;
+use waypoint_mesh::{HttpVersion, Io};
 
 use super::{Connector, ExchangeError};
 use crate::wire::Wire;
@@ -50,7 +50,7 @@ pub(super) enum Security {
 
 /// A connection ready for one request.
 pub(super) enum Connection {
-    Http1(Box<Wire>),
+    Http1(Io),
     Http2(Box<Http2Session>),
 }
 
@@ -58,7 +58,7 @@ pub(super) enum Connection {
 pub(crate) struct Upstream {
     key: Key,
     security: Security,
-    idle: Mutex<Vec<(Box<Wire>, Instant)>>,
+    idle: Mutex<Vec<(Io, Instant)>>,
     http2: Mutex<Vec<ConnectionRef>>,
     turn: AtomicUsize,
 }
@@ -96,15 +96,15 @@ impl Upstream {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .pop();
-            let (mut wire, since) = newest?;
-            if since.elapsed() < IDLE_AGE && wire.io_mut().is_idle() {
-                return Some(Connection::Http1(wire));
+            let (mut io, since) = newest?;
+            if since.elapsed() < IDLE_AGE && io.is_idle() {
+                return Some(Connection::Http1(io));
             }
         }
     }
 
     /// Keeps an HTTP/1 connection for the next request.
-    pub(super) fn keep(&self, wire: Box<Wire>) {
+    pub(super) fn keep(&self, io: Io) {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // The oldest are at the front; most calls remove nothing.
@@ -114,7 +114,7 @@ impl Upstream {
             .count();
         idle.drain(..stale);
         if idle.len() < IDLE_MAX {
-            idle.push((wire, now));
+            idle.push((io, now));
         }
     }
 
@@ -123,11 +123,12 @@ impl Upstream {
         if let Some(session) = self.open_stream().await {
             return Ok(Connection::Http2(Box::new(session)));
         }
-        let (io, version) = connector.dial(self).await?;
-        let wire = Box::new(Wire::upstream(io, version));
+        let (mut io, version) = connector.dial(self).await?;
         if version == HttpVersion::Http1 {
-            return Ok(Connection::Http1(wire));
+            io.set_watch_for_answer(true);
+            return Ok(Connection::Http1(io));
         }
+        let wire = Box::new(Wire::upstream(io));
         let mut settings = H2HandshakeSettings::new();
         settings.max_streams = HTTP2_STREAMS;
         settings.stream_window_size = Some(HTTP2_STREAM_WINDOW);

@@ -87,7 +87,7 @@ pub(super) async fn plain(
     }
     let internal = |_| Refusal::new(Code::Internal);
     let mut head = respond::head(status, &context.record.id).map_err(internal)?;
-    headers::copy_response(answer.head(), &mut head, own_key).map_err(internal)?;
+    headers::copy_response(answer.headers(), &mut head, own_key).map_err(internal)?;
     head.insert_header("request-id", context.record.id.as_str())
         .map_err(internal)?;
     if is_error {

@@ -7,7 +7,7 @@ use waypoint_llm::{Call, Candidate, Stream, StreamError};
 use waypoint_policy::{Action, Code, ObjectName, Principal, Query, Refusal};
 
 use super::llm::{Answered, targets};
-use super::stream::{Next, Waiter};
+use super::stream::{Next, Waiter, write};
 use crate::coding::Decoder;
 use crate::exchange::ExchangeError;
 use crate::proxy::{Context, WRITE_TIMEOUT, Waypoint};
@@ -86,7 +86,7 @@ pub(super) async fn relay(
         Decoder::of(answer.header("content-encoding")).map_err(ExchangeError::refusal)?;
     let status = answer.status();
     let mut head = respond::head(status, &context.record.id).map_err(internal)?;
-    headers::copy_response(answer.head(), &mut head, own_key).map_err(internal)?;
+    headers::copy_response(answer.headers(), &mut head, own_key).map_err(internal)?;
     head.insert_header("request-id", context.record.id.as_str())
         .map_err(internal)?;
     head.insert_header("x-accel-buffering", "no")
@@ -95,6 +95,7 @@ pub(super) async fn relay(
         .map_err(internal)?;
     context.record.status = status;
     context.record.streamed = true;
+    answer.forget_headers();
     session.set_write_timeout(Some(WRITE_TIMEOUT));
     let mut stream = Stream::with_limit(&call, limit);
     let question = question(context, route, call, candidate);
@@ -107,14 +108,21 @@ pub(super) async fn relay(
     let mut out: Vec<Bytes> = Vec::new();
     let end = loop {
         let pushed = match waiter.next(session, &mut answer).await {
-            Next::Chunk(chunk) => decoder
-                .push(chunk, limit)
-                .map_err(ExchangeError::refusal)
-                .and_then(|bytes| {
+            Next::Chunk(chunk) => {
+                let mut push = |chunk| {
+                    let bytes = decoder.push(chunk, limit).map_err(ExchangeError::refusal)?;
                     stream
                         .push(bytes, &mut out)
                         .map_err(|error| too_long(&error))
-                }),
+                };
+                let mut pushed = push(chunk);
+                while pushed.is_ok()
+                    && let Some(more) = answer.ready_chunk()
+                {
+                    pushed = push(more);
+                }
+                pushed
+            }
             Next::End => {
                 let rest = decoder.finish().map_err(ExchangeError::refusal);
                 let rest = rest.and_then(|bytes| {
@@ -184,16 +192,6 @@ pub(super) async fn relay(
     };
     waypoint.recorder.metrics.stream_ended("llm", how);
     Ok(())
-}
-
-/// Writes whole events; false when the caller has gone.
-async fn write(session: &mut ServerSession, out: &mut Vec<Bytes>) -> bool {
-    for bytes in out.drain(..) {
-        if session.write_response_body(bytes, false).await.is_err() {
-            return false;
-        }
-    }
-    true
 }
 
 fn too_long(_: &StreamError) -> Refusal {

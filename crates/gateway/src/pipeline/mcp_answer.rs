@@ -16,7 +16,7 @@ use super::llm_answer;
 use super::mcp::Forward;
 use super::mcp_refuse::refuse;
 use super::mcp_scope::{Resolved, Scope};
-use super::stream::{Next, Waiter};
+use super::stream::{Next, Waiter, write};
 use crate::coding::Decoder;
 use crate::exchange::{Answer, ExchangeError};
 use crate::mcp_tasks::Made;
@@ -72,9 +72,9 @@ fn downstream_head(
 ) -> Result<Box<ResponseHeader>, Refusal> {
     let internal = |_| Refusal::new(Code::Internal);
     let mut head = respond::head(answer.status(), &context.record.id).map_err(internal)?;
-    headers::copy_response(answer.head(), &mut head, false).map_err(internal)?;
+    headers::copy_response(answer.headers(), &mut head, false).map_err(internal)?;
     head.remove_header("www-authenticate");
-    let mut ids = answer.head().headers.get_all(session::SESSION_ID).iter();
+    let mut ids = answer.headers().get_all(session::SESSION_ID).iter();
     match (ids.next(), ids.next()) {
         (None, _) => {}
         (Some(id), None) => {
@@ -213,6 +213,7 @@ async fn stream(
         .map_err(internal)?;
     context.record.status = answer.status();
     context.record.streamed = true;
+    answer.forget_headers();
     let mut filter = filter(call.as_ref(), limit);
     session.set_write_timeout(Some(WRITE_TIMEOUT));
     let mut waiter = Waiter::new(waypoint, route.timeouts.stream_idle);
@@ -329,14 +330,4 @@ fn last_words(call: Option<&Call>, answered: bool, refusal: Refusal) -> Bytes {
         &message,
     );
     Bytes::from(frame)
-}
-
-/// Writes whole events; false when the caller has gone.
-async fn write(session: &mut ServerSession, out: &mut Vec<Bytes>) -> bool {
-    for bytes in out.drain(..) {
-        if session.write_response_body(bytes, false).await.is_err() {
-            return false;
-        }
-    }
-    true
 }

@@ -95,3 +95,14 @@ impl Waiter {
         }
     }
 }
+
+/// Writes whole events in one go; false when the caller has gone.
+pub(super) async fn write(session: &mut ServerSession, out: &mut Vec<Bytes>) -> bool {
+    let all = match &mut out[..] {
+        [] => return true,
+        [one] => std::mem::take(one),
+        many => Bytes::from(many.concat()),
+    };
+    out.clear();
+    session.write_response_body(all, false).await.is_ok()
+}

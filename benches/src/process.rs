@@ -1,13 +1,19 @@
 //! Processes: where they run, what they use, and that they end.
 
+use std::convert::Infallible;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
@@ -68,6 +74,17 @@ fn pin(cpu: usize) -> Result<()> {
         .with_context(|| format!("there is no processor {cpu}; two are needed"))
 }
 
+/// Becomes `program` on one processor, to be killed when the parent ends, however it ends.
+///
+/// # Errors
+/// Whenever it returns.
+pub fn become_child(cpu: usize, program: &Path, arguments: &[OsString]) -> Result<Infallible> {
+    pin(cpu)?;
+    set_pdeathsig(Signal::SIGKILL)?;
+    let error = Command::new(program).args(arguments).exec();
+    Err(error).with_context(|| format!("cannot run {}", program.display()))
+}
+
 /// The processor of what is measured.
 pub const MEASURED: usize = 0;
 /// The processor of everything else.
@@ -90,19 +107,25 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` on one processor; its standard output can be read line by line.
+    /// Starts `program` on one processor, by way of [`become_child`]; its standard output can be
+    /// read line by line.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(name: &'static str, cpu: usize, mut command: Command) -> Result<Self> {
-        pin(cpu)?;
-        let child = command
+    pub fn start(
+        name: &'static str,
+        cpu: usize,
+        program: &Path,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["on", &cpu.to_string()])
+            .arg(program)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {name}: {command:?}"));
-        step_aside()?;
-        let mut child = child?;
+            .with_context(|| format!("cannot start {name}"))?;
         let output = child.stdout.take().map(BufReader::new);
         Ok(Self {
             child,

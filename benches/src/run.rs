@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -133,7 +132,7 @@ fn cases(plan: &Plan, stage: &Stage<'_>, upstream: u32) -> Result<bool> {
         }
         for (one, samples) in running.iter().zip(&mut samples) {
             if plan.latency {
-                samples.latency = Some(stage.at_rate(one, *case, plan.window)?);
+                samples.latency = Some(stage.at_rate(one, *case, plan.window * 3)?);
             }
             samples.resident = resident(one.watched)?;
         }
@@ -193,9 +192,7 @@ struct Stage<'a> {
 impl Stage<'_> {
     /// Starts this program again, as one of the helpers.
     fn e2e(&self, cpu: usize, name: &'static str, arguments: &[&str]) -> Result<Process> {
-        let mut command = Command::new(&self.e2e);
-        command.arg(name).args(arguments);
-        Process::start(name, cpu, command)
+        Process::start(name, cpu, &self.e2e, &[&[name], arguments].concat())
     }
 
     fn start(&self, contender: Contender, upstream: u32) -> Result<Running> {
@@ -214,17 +211,33 @@ impl Stage<'_> {
             let arguments = [address, self.upstream].map(|address| address.to_string());
             self.e2e(MEASURED, "bare", &[&arguments[0], &arguments[1]])?
         } else {
-            let file = self.directory.join(format!("{}.yaml", address.port()));
+            // The audit is written elsewhere: what changes beside the configuration is looked at.
+            let file = self
+                .directory
+                .join("config")
+                .join(format!("{}.yaml", address.port()));
             let audit = self.directory.join(format!("{}.jsonl", address.port()));
+            std::fs::create_dir_all(self.directory.join("config"))?;
             std::fs::write(&file, setup::configuration(address, self.upstream, &audit))?;
-            let mut command = Command::new(&self.gateway);
-            command
-                .args(["run", "--workers", "1", "--log", "warn", "--config"])
-                .arg(&file);
-            for port in ["--admin-address", "--metrics-address", "--ready-address"] {
-                command.arg(port).arg(free_address()?.to_string());
-            }
-            Process::start("gateway", MEASURED, command)?
+            let file = file.display().to_string();
+            let [admin, metrics, ready] = [free_address()?, free_address()?, free_address()?]
+                .map(|address| address.to_string());
+            let arguments = [
+                "run",
+                "--workers",
+                "1",
+                "--log",
+                "warn",
+                "--config",
+                &file,
+                "--admin-address",
+                &admin,
+                "--metrics-address",
+                &metrics,
+                "--ready-address",
+                &ready,
+            ];
+            Process::start("gateway", MEASURED, &self.gateway, &arguments)?
         };
         process.await_listening(address)?;
         Ok(Running {

@@ -1,5 +1,6 @@
 //! The end-to-end harness: CPU time, latency and memory of the gateway, beside bare Pingora.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use waypoint_benches::case::Case;
 use waypoint_benches::run::{Contender, Plan};
-use waypoint_benches::{bare, load, run, upstream};
+use waypoint_benches::{bare, load, process, run, upstream};
 
 /// The allocator of the gateway, so that the contenders differ in nothing else.
 #[cfg(feature = "mimalloc")]
@@ -27,6 +28,13 @@ struct CommandLine {
 enum Command {
     /// Start all parts, play the cases in turns, print a table
     Run(RunArguments),
+    /// Become another program, on one processor and no longer than the parent
+    On {
+        cpu: usize,
+        program: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// The upstream
     Upstream { listen: SocketAddr },
     /// The bare Pingora proxy
@@ -81,7 +89,7 @@ for `sse` and `sse-burst`. Latency is taken at a low fixed rate from the intende
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 struct RunArguments {
-    /// Two rounds of one second, 1,000 idle streams.
+    /// Three rounds of half a second, 1,000 idle streams.
     #[arg(long)]
     quick: bool,
     /// Only these cases; `--only ''` for none.
@@ -93,7 +101,7 @@ struct RunArguments {
     /// Turns of each contender in each case.
     #[arg(long)]
     rounds: Option<usize>,
-    /// Length of a turn.
+    /// Length of a turn; latency is measured for three times as long.
     #[arg(long)]
     seconds: Option<f64>,
     /// Leave out latency.
@@ -124,9 +132,9 @@ impl RunArguments {
                 .collect::<Result<_, _>>()?,
         };
         let (rounds, seconds, idle) = if self.quick {
-            (2, 1.0, vec![1000])
+            (3, 0.5, vec![1000])
         } else {
-            (5, 3.0, vec![1000, 5000])
+            (9, 1.0, vec![1000, 5000])
         };
         let idle = self.idle.unwrap_or(idle);
         Ok(Plan {
@@ -147,6 +155,13 @@ fn main() -> anyhow::Result<ExitCode> {
             let strict = arguments.strict;
             let kept = run::run(&arguments.plan()?)?;
             return Ok(ExitCode::from(if strict && !kept { 2 } else { 0 }));
+        }
+        Command::On {
+            cpu,
+            program,
+            arguments,
+        } => {
+            process::become_child(cpu, &program, &arguments)?;
         }
         Command::Upstream { listen } => {
             upstream::run(listen)?;

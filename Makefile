@@ -32,8 +32,11 @@ check: tools lints ## Formatting, lints, and the house rules: arrows, purity, li
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) test --locked --workspace --test main -- house::
 
-bench: tools ## Benchmarks; BENCH_ARGS go to criterion
-	$(CARGO) bench --locked -p waypoint-benches -- $(BENCH_ARGS)
+# Both packages at once: one build for all contenders, and nothing is built twice.
+bench: tools ## Benchmarks: criterion, then end to end; BENCH_ARGS go to e2e, such as --quick
+	$(CARGO) build --locked --release -p kgateway-waypoint -p waypoint-benches
+	$(CARGO) bench --locked -p kgateway-waypoint -p waypoint-benches --bench '*' -- --quick --noplot
+	$${CARGO_TARGET_DIR:-target}/release/e2e run $(BENCH_ARGS)
 
 deps: tools lints clients ## Install what the other targets need
 

@@ -186,7 +186,9 @@ impl Listener {
             let (events, serve, local) = (Arc::clone(&events), serve.clone(), self.local);
             tokio::spawn(async move {
                 let name = Arc::clone(&settings.name);
-                match establish(stream, peer, local, slot, &settings).await {
+                // Boxed: a handshake needs far more room than the connection it becomes.
+                let established = Box::pin(establish(stream, peer, local, slot, &settings)).await;
+                match established {
                     Ok(tunnel) => {
                         events.connection(&name, ConnectionResult::Accepted);
                         drop(settings);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use notify::event::ModifyKind;
 use notify::{EventKind, RecursiveMode, Watcher};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -121,7 +122,10 @@ impl FileSource {
             watches.follow(&self.directories);
             // A change between the last look and the new watches is found by the next poll.
             tokio::select! {
-                () = changed.notified() => {}
+                () = changed.notified() => {
+                    // However fast a directory changes, it is looked at in turns.
+                    tokio::time::sleep(self.options.settle).await;
+                }
                 () = tokio::time::sleep(self.options.poll) => {}
             }
             let Some(found) = self.settled().await else {
@@ -245,8 +249,7 @@ impl Watches {
     fn new(changed: &Arc<Notify>) -> Self {
         let changed = changed.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Our own reading is an access.
-            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+            if event.map_or(true, |event| matters(&event)) {
                 changed.notify_one();
             }
         });
@@ -276,6 +279,18 @@ impl Watches {
                 self.watched.insert(fresh.clone());
             }
         }
+    }
+}
+
+/// Whether an event can change the configuration. Our own reading is an access; and what is
+/// written into other files, such as a log that lies beside the configuration, does not matter.
+fn matters(event: &notify::Event) -> bool {
+    match event.kind {
+        EventKind::Access(_) => false,
+        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => {
+            event.paths.is_empty() || event.paths.iter().any(|path| files::is_configuration(path))
+        }
+        _ => true,
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 /// The libraries below speak up only when something is wrong; a later directive overrides these.
-const QUIET: &str = "pingora=error,hickory=error,rustls=error,rmcp=error,h2=error,hyper=error,notify=error,mio=error";
+const QUIET: &str = "pingora=error,pingora_proxy=off,hickory=error,rustls=error,rmcp=error,h2=error,hyper=error,notify=error,mio=error";
 
 /// Sends what `tracing` and `log` carry to standard error.
 ///

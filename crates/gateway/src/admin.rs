@@ -102,7 +102,9 @@ impl ServeHttp for Admin {
                     .headers
                     .get(header::HOST)
                     .and_then(|host| host.to_str().ok());
-                if !host.is_some_and(|host| edge::is_loopback_host(edge::host_of(host))) {
+                if !host.is_some_and(|host| {
+                    edge::is_authority(host) && edge::is_loopback_host(edge::host_of(host))
+                }) {
                     return text(StatusCode::FORBIDDEN, "only by a loopback host name");
                 }
                 self.admin(path, query)

@@ -1,6 +1,6 @@
 //! Reads a request body whole, within a bound of bytes and of time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header;
@@ -9,6 +9,27 @@ use waypoint_policy::{Code, Refusal};
 
 /// A declared length is believed only so far when memory is set aside for it.
 const RESERVE_MAX_BYTES: usize = 1 << 20;
+
+/// A body must arrive at least this fast, beyond one pause.
+const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;
+/// What is still read of a body that was refused, and for how long: a caller that is cut off while
+/// it sends never reads why (RFC 9112 §9.6).
+const DISCARD_MAX_BYTES: usize = 256 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Reads the rest of a body to nowhere, within bounds.
+pub(crate) async fn discard(session: &mut ServerSession) {
+    let rest = async {
+        let mut read = 0;
+        while !session.is_body_done() && read < DISCARD_MAX_BYTES {
+            match session.read_request_body().await {
+                Ok(Some(piece)) => read += piece.len(),
+                _ => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
+}
 
 /// The body of the request.
 ///
@@ -45,7 +66,14 @@ pub(crate) async fn read(
     session.set_read_timeout(Some(between_pieces));
     let mut first = Bytes::new();
     let mut whole = Vec::new();
+    let started = Instant::now();
     loop {
+        // Every piece in time is not enough: a body that trickles would hold its place for days.
+        let received = first.len().max(whole.len()) as u64;
+        let patience = between_pieces + Duration::from_secs(received / SLOWEST_BYTES_PER_SECOND);
+        if started.elapsed() > patience {
+            return Err(Refusal::new(Code::RequestTimeout));
+        }
         // HTTP/2 bodies have no read timeout of their own.
         let piece = tokio::time::timeout(between_pieces, session.read_request_body())
             .await

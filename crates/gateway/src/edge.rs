@@ -53,6 +53,21 @@ impl Head {
                 _ => return Err(bad("transfer-encoding is not chunked alone")),
             }
         }
+        if session.is_http2() {
+            let size: usize = request
+                .headers
+                .iter()
+                .map(|(name, value)| name.as_str().len() + value.len())
+                .sum();
+            if size + request.raw_path().len() > limit_bytes {
+                return Err(Refusal::new(Code::HeadersTooLarge));
+            }
+        }
+        if names_what_we_read(&request.headers) {
+            return Err(bad(
+                "the connection field names a field that may not be dropped",
+            ));
+        }
         if request
             .headers
             .get_all(header::CONTENT_LENGTH)
@@ -78,8 +93,8 @@ impl Head {
             (None, None) if request.version == http::Version::HTTP_10 => "",
             (None, None) => return Err(bad("no host field")),
         };
-        if authority.contains('@') {
-            return Err(bad("host has user information"));
+        if !is_authority(authority) {
+            return Err(bad("host is malformed"));
         }
         let raw_path = request.raw_path();
         let raw_path = std::str::from_utf8(raw_path).map_err(|_| bad("path is not text"))?;
@@ -120,6 +135,45 @@ fn has_field(raw: &[u8], name: &[u8]) -> bool {
                 field.trim_ascii().eq_ignore_ascii_case(name) && line.contains(&b':')
             })
     })
+}
+
+/// Whether `Connection` names a field that we decide by: it would be gone for the upstream, which
+/// then reads another request than we did.
+fn names_what_we_read(headers: &header::HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter();
+    let mut names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    names.any(|name| {
+        let name = name.trim_ascii().to_ascii_lowercase();
+        name.starts_with(b"mcp-")
+            || name.starts_with(b"anthropic-")
+            || matches!(
+                &name[..],
+                b"host"
+                    | b"content-type"
+                    | b"content-length"
+                    | b"content-encoding"
+                    | b"accept"
+                    | b"authorization"
+                    | b"last-event-id"
+            )
+    })
+}
+
+/// Whether this is `host`, `host:port`, `[v6]` or `[v6]:port` and nothing else; empty is fine.
+pub(crate) fn is_authority(authority: &str) -> bool {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(rest) = authority.strip_prefix('[') {
+        let Some((address, after)) = rest.split_once(']') else {
+            return false;
+        };
+        let after_ok = after.is_empty() || after.strip_prefix(':').is_some_and(is_port);
+        return after_ok && address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
+    is_port(port)
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }
 
 /// The host of an authority, without port and brackets.
@@ -210,6 +264,27 @@ mod tests {
                 loopback,
                 "{authority}"
             );
+        }
+    }
+
+    #[test]
+    fn authorities() {
+        for (authority, expected) in [
+            ("", true),
+            ("gateway:8080", true),
+            ("a-b.example.", true),
+            ("[::1]:8080", true),
+            ("[::1]", true),
+            ("[::1]evil.example", false),
+            ("[evil.example]", false),
+            ("[::1", false),
+            ("user@host", false),
+            ("a:80:90", false),
+            ("a:b", false),
+            ("a b", false),
+            ("a/b", false),
+        ] {
+            assert_eq!(is_authority(authority), expected, "{authority}");
         }
     }
 

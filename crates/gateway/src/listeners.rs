@@ -29,12 +29,27 @@ impl Listeners {
     /// touched. `connections` is the cap of each.
     ///
     /// # Errors
-    /// The first socket that cannot be opened; the others are open.
+    /// The first socket that cannot be opened; nothing has changed then.
     pub(crate) fn reconcile(
         &mut self,
         wanted: Vec<(SocketAddr, ListenerSettings)>,
         connections: usize,
     ) -> Result<(), GatewayError> {
+        let mut opened = HashMap::new();
+        for (address, settings) in &wanted {
+            if !self.bound.contains_key(address) && !opened.contains_key(address) {
+                let listener = Arc::new(open(*address, connections, settings)?);
+                let (stop, _) = watch::channel(false);
+                opened.insert(
+                    *address,
+                    Bound {
+                        listener,
+                        stop,
+                        running: false,
+                    },
+                );
+            }
+        }
         self.bound.retain(|address, bound| {
             let stays = wanted.iter().any(|(wanted, _)| wanted == address);
             if !stays {
@@ -42,29 +57,13 @@ impl Listeners {
             }
             stays
         });
-        let mut failed = None;
+        self.bound.extend(opened);
         for (address, settings) in wanted {
             if let Some(bound) = self.bound.get(&address) {
                 bound.listener.set(settings);
-                continue;
-            }
-            match open(address, connections, &settings) {
-                Ok(listener) => {
-                    let (stop, _) = watch::channel(false);
-                    let listener = Arc::new(listener);
-                    self.bound.insert(
-                        address,
-                        Bound {
-                            listener,
-                            stop,
-                            running: false,
-                        },
-                    );
-                }
-                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        failed.map_or(Ok(()), |error| Err(error.into()))
+        Ok(())
     }
 
     /// The sockets that nobody accepts on yet, each with what tells it to stop.

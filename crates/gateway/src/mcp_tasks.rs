@@ -24,7 +24,24 @@ type Key = (Box<str>, Box<str>);
 #[derive(Debug, Default)]
 struct Table {
     tasks: HashMap<Key, Arc<Made>>,
+    /// Oldest first; each principal's own, and all.
     order: HashMap<Principal, VecDeque<Key>>,
+    all: VecDeque<Key>,
+}
+
+impl Table {
+    fn forget(&mut self, key: &Key) {
+        let Some(made) = self.tasks.remove(key) else {
+            return;
+        };
+        self.all.retain(|known| known != key);
+        if let Some(own) = self.order.get_mut(&made.principal) {
+            own.retain(|known| known != key);
+            if own.is_empty() {
+                self.order.remove(&made.principal);
+            }
+        }
+    }
 }
 
 /// The tasks that are known, by route and id.
@@ -38,19 +55,24 @@ impl Tasks {
     pub(crate) fn bind(&self, route: &str, id: &str, made: Made) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let key: Key = (route.into(), id.into());
-        if table.tasks.contains_key(&key) || table.tasks.len() >= MAX {
+        if table.tasks.contains_key(&key) {
             return;
         }
-        let order = table.order.entry(made.principal.clone()).or_default();
-        order.push_back(key.clone());
-        let oldest = if order.len() > MAX_PER_PRINCIPAL {
-            order.pop_front()
-        } else {
-            None
+        let own = table.order.get(&made.principal);
+        let oldest = match own.filter(|own| own.len() >= MAX_PER_PRINCIPAL) {
+            Some(own) => own.front().cloned(),
+            None if table.tasks.len() >= MAX => table.all.front().cloned(),
+            None => None,
         };
         if let Some(oldest) = oldest {
-            table.tasks.remove(&oldest);
+            table.forget(&oldest);
         }
+        table
+            .order
+            .entry(made.principal.clone())
+            .or_default()
+            .push_back(key.clone());
+        table.all.push_back(key.clone());
         table.tasks.insert(key, Arc::new(made));
     }
 

@@ -14,10 +14,11 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tokio::sync::watch;
 use tracing::Instrument;
-use waypoint_config::{Listener, Route, RouteQuery};
+use waypoint_config::{Listener, Route, RouteQuery, Snapshot};
 use waypoint_mesh::IdentitySource;
 use waypoint_policy::{Code, Principal, Refusal};
 
+use crate::body;
 use crate::credential::Credentials;
 use crate::edge::{self, Head};
 use crate::exchange::Connector;
@@ -40,6 +41,35 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) head_phase: Arc<HeadPhase>,
+}
+
+/// Who calls, where, and how we know: asked again at each generation while a stream runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) principal: Principal,
+    listener: Arc<str>,
+    source: IdentitySource,
+}
+
+impl Caller {
+    pub(crate) fn of(context: &Context) -> Self {
+        Self {
+            principal: context.record.principal.clone(),
+            listener: Arc::clone(&context.record.listener),
+            source: context.record.identity_source,
+        }
+    }
+
+    /// Whether the listener is still there and, where the operator vouches for callers, still
+    /// vouches for this one.
+    pub(crate) fn is_known(&self, snapshot: &Snapshot) -> bool {
+        let mut listeners = snapshot.listeners.iter();
+        let Some(listener) = listeners.find(|listener| listener.name == self.listener) else {
+            return false;
+        };
+        self.source != IdentitySource::Developer
+            || listener.developer.as_ref() == self.principal.spiffe()
+    }
 }
 
 /// The request path. One for the whole process.
@@ -214,14 +244,18 @@ impl ProxyHttp for Proxy {
             request_id = context.record.id.as_str()
         );
         match self.0.serve(session, context).instrument(span).await {
+            // Bytes that came while the request was served are lost, and so may be the answer: the
+            // connection can carry nothing else.
+            _ if context.record.downstream_gone => Err(caller_gone()),
             Ok(answered) => Ok(answered),
             Err(refusal) => {
                 context.record.refused(&refusal);
                 let id = context.record.id;
                 match respond::refuse(session, context.voice, &refusal, &id).await {
                     Ok(status) => context.record.status = status,
-                    Err(_) => context.record.downstream_gone = true,
+                    Err(_) => return Err(caller_gone()),
                 }
+                body::discard(session).await;
                 Ok(true)
             }
         }
@@ -253,6 +287,17 @@ impl ProxyHttp for Proxy {
         plain::rewrite_response(response, context)
     }
 
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<bytes::Bytes>,
+        _end_of_stream: bool,
+        context: &mut Context,
+    ) -> Result<Option<Duration>> {
+        plain::check_deadline(context)?;
+        Ok(None)
+    }
+
     fn fail_to_connect(
         &self,
         _session: &mut Session,
@@ -274,6 +319,9 @@ impl ProxyHttp for Proxy {
         let from_caller = *error.esource() == pingora_error::ErrorSource::Downstream;
         if session.response_written().is_some() || from_caller {
             context.record.downstream_gone = from_caller;
+            if !from_caller {
+                context.record.code = Some(Code::UpstreamReset);
+            }
             return FailToProxy {
                 error_code: 0,
                 can_reuse_downstream: false,
@@ -333,9 +381,42 @@ impl ProxyHttp for Proxy {
     }
 }
 
+/// Ends a connection without another byte.
+fn caller_gone() -> Box<Error> {
+    Error::new_down(ErrorType::ConnectionClosed)
+}
+
 /// Resolves when the caller has gone, or sends what it should not while it waits.
 pub(crate) async fn gone(session: &mut ServerSession) {
     let _ = session.read_body_or_idle(true).await;
+}
+
+/// Why a request is not waited for any longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interruption {
+    /// The caller has gone.
+    Gone,
+    /// The gateway ends.
+    Ending,
+}
+
+impl Interruption {
+    /// Nothing to do for a caller that has gone; a refusal for one that still waits.
+    pub(crate) fn result<T>(self) -> Result<Option<T>, Refusal> {
+        match self {
+            Self::Gone => Ok(None),
+            Self::Ending => Err(Refusal::new(Code::ShuttingDown)),
+        }
+    }
+}
+
+/// Resolves when there is no use in waiting for an upstream any longer.
+pub(crate) async fn interrupted(waypoint: &Waypoint, session: &mut ServerSession) -> Interruption {
+    let mut phase = waypoint.phase.clone();
+    tokio::select! {
+        () = gone(session) => Interruption::Gone,
+        _ = phase.wait_for(|phase| *phase == Phase::Ending) => Interruption::Ending,
+    }
 }
 
 /// A stalled reader is given up after this.

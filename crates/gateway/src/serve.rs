@@ -44,6 +44,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// HTTP/2 streams per downstream connection.
 const HTTP2_STREAMS: u32 = 100;
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+const HTTP2_HEADER_LIST_MAX: u32 = 256 * 1024;
 
 /// Addresses of the operator's ports; `None` leaves one out.
 #[derive(Debug, Clone)]
@@ -277,16 +278,18 @@ impl Gateway {
                 return;
             }
         };
+        let connections = snapshot.parameters.limits.connections;
+        if let Err(error) = self.listeners.reconcile(wanted, connections) {
+            tracing::error!(%error, generation = snapshot.generation, "configuration not taken");
+            self.waypoint.recorder.metrics.rejected.inc();
+            return;
+        }
         let state = State::new(
             Arc::clone(&snapshot),
             &self.waypoint.connector,
             &self.upstreams,
         );
         self.waypoint.state.store(Arc::new(state));
-        let connections = snapshot.parameters.limits.connections;
-        if let Err(error) = self.listeners.reconcile(wanted, connections) {
-            tracing::error!(%error, "a new listener cannot be opened; the others go on");
-        }
         self.start_listeners();
         self.waypoint
             .recorder
@@ -363,6 +366,8 @@ fn pingora(waypoint: Arc<Waypoint>) -> HttpProxy<Proxy> {
     proxy.server_options = Some(options);
     let mut http2 = default_h2_options();
     http2.max_concurrent_streams(HTTP2_STREAMS);
+    // Ours is the bound that answers with 431; this one only resets.
+    http2.max_header_list_size(HTTP2_HEADER_LIST_MAX);
     http2.initial_window_size(HTTP2_STREAM_WINDOW);
     // Streams times window: one stalled upload never stops the others.
     http2.initial_connection_window_size(HTTP2_STREAMS * HTTP2_STREAM_WINDOW);

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,31 +17,30 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use waypoint_mesh::{HttpVersion, Io};
 
-/// Where an HTTP/1 connection is in its request.
-const AWAITING_HEAD: u8 = 0;
-const IN_REQUEST: u8 = 1;
-
 /// Reads beyond the head limit that are still tolerated here; the exact limit is held by the
 /// request filter, which sees where the head ends.
 const HEAD_SLACK_BYTES: usize = 16 * 1024;
 
-/// Tells a connection's reader whether what arrives is a request head.
+/// Tells a connection's reader whether what arrives is a request head. Counts: even while a head
+/// is awaited, odd within a request, so that the reader also sees that a new one has begun.
 #[derive(Debug, Default)]
-pub(crate) struct HeadPhase(AtomicU8);
+pub(crate) struct HeadPhase(AtomicU32);
 
 impl HeadPhase {
     /// The head has been parsed; what follows is body.
     pub(crate) fn head_done(&self) {
-        self.0.store(IN_REQUEST, Ordering::Relaxed);
+        self.0.fetch_or(1, Ordering::Relaxed);
     }
 
     /// The request is over; the next byte begins a head.
     pub(crate) fn await_head(&self) {
-        self.0.store(AWAITING_HEAD, Ordering::Relaxed);
+        // Wraps after two thousand million requests, which only resets the bounds once.
+        let in_request = self.0.fetch_or(1, Ordering::Relaxed) | 1;
+        self.0.store(in_request.wrapping_add(1), Ordering::Relaxed);
     }
 
-    fn awaits_head(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == AWAITING_HEAD
+    fn turn(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -51,6 +50,7 @@ pub(crate) struct HeadGuard {
     phase: Arc<HeadPhase>,
     limit_bytes: usize,
     timeout: Duration,
+    turn: u32,
     seen: usize,
     deadline: Option<Pin<Box<Sleep>>>,
     refused: bool,
@@ -62,6 +62,7 @@ impl HeadGuard {
             phase,
             limit_bytes,
             timeout,
+            turn: 0,
             seen: 0,
             deadline: None,
             refused: false,
@@ -130,9 +131,13 @@ impl AsyncRead for Wire {
         let Some(guard) = &mut this.guard else {
             return Pin::new(&mut this.io).poll_read(cx, buffer);
         };
-        if !guard.phase.awaits_head() {
+        let turn = guard.phase.turn();
+        if turn != guard.turn {
+            guard.turn = turn;
             guard.seen = 0;
             guard.deadline = None;
+        }
+        if turn % 2 == 1 {
             return Pin::new(&mut this.io).poll_read(cx, buffer);
         }
         if guard.refused {

@@ -32,6 +32,9 @@ pub(crate) enum ExchangeError {
         /// Whether bytes of an answer had arrived.
         answered: bool,
     },
+    /// A kept connection was closed while it was idle: the request did not get through.
+    #[error("the kept connection had been closed")]
+    Stale,
     /// The answer is not HTTP, or not what was promised.
     #[error("upstream answer is malformed")]
     Malformed,
@@ -68,7 +71,7 @@ impl ExchangeError {
                 "the upstream took too long to answer",
             ),
             Self::Idle => (Code::StreamIdle, "the upstream's stream went silent"),
-            Self::Reset { .. } => (
+            Self::Stale | Self::Reset { .. } => (
                 Code::UpstreamReset,
                 "the upstream closed the connection early",
             ),

@@ -19,8 +19,8 @@ pub(super) enum Framing {
     ChunkEnd,
     /// A chunk-size line.
     ChunkSize,
-    /// The trailer section, which is read and dropped.
-    Trailers,
+    /// The trailer section, which is read and dropped; so many bytes of it so far.
+    Trailers(usize),
     /// Everything until the connection closes.
     UntilClose,
     /// Nothing is left.
@@ -125,7 +125,7 @@ impl Framing {
                     Ok(httparse::Status::Complete((line, size))) => {
                         let _ = input.split_to(line);
                         *self = if size == 0 {
-                            Self::Trailers
+                            Self::Trailers(0)
                         } else {
                             Self::Chunk(size)
                         };
@@ -135,7 +135,7 @@ impl Framing {
                     }
                     _ => return Err(ExchangeError::Malformed),
                 },
-                Self::Trailers => {
+                Self::Trailers(seen) => {
                     let Some(end) = memchr::memchr(b'\n', input) else {
                         return match input.len() <= LINE_MAX_BYTES {
                             true => Ok(Decoded::Hungry),
@@ -143,6 +143,10 @@ impl Framing {
                         };
                     };
                     let line = input.split_to(end + 1);
+                    *seen += line.len();
+                    if *seen > LINE_MAX_BYTES {
+                        return Err(ExchangeError::Malformed);
+                    }
                     if matches!(&line[..], b"\r\n" | b"\n") {
                         *self = Self::Done;
                     }

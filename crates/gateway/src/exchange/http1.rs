@@ -77,7 +77,12 @@ pub(super) async fn exchange(
         if input.len() > HEAD_MAX_BYTES {
             return Err(ExchangeError::Malformed);
         }
-        let more = io.read_piece().await.map_err(reset(!input.is_empty()))?;
+        let more = io.read_piece().await;
+        if !whole && input.is_empty() && interim == 0 && more.as_ref().map_or(true, Bytes::is_empty)
+        {
+            return Err(ExchangeError::Stale);
+        }
+        let more = more.map_err(reset(!input.is_empty()))?;
         if more.is_empty() {
             return Err(ExchangeError::Reset {
                 answered: !input.is_empty() || interim > 0,

@@ -42,8 +42,9 @@ pub(crate) struct Patience {
 
 /// Sends a request and waits for the head of the final answer.
 ///
-/// A pooled connection that turns out to be closed before a byte of an answer arrived is
-/// replaced once by a fresh one: the upstream had given it up while it was idle.
+/// A kept connection on which the request cannot even be written is replaced by a fresh one: the
+/// upstream had given it up while it was idle. One that ends after the request was written is not:
+/// the call may have been made, and whether to make it again is for the route's policy to say.
 ///
 /// # Errors
 /// [`ExchangeError`] says how far the try came, which decides whether it may be repeated.
@@ -57,7 +58,7 @@ pub(crate) async fn send(
     let tried = tokio::time::timeout_at(deadline, async {
         if let Some(connection) = upstream.idle() {
             match exchange(connection, upstream, &outgoing).await {
-                Err(ExchangeError::Reset { answered: false }) => {}
+                Err(ExchangeError::Stale) => {}
                 other => return other,
             }
         }

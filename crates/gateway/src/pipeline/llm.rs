@@ -15,7 +15,7 @@ use waypoint_policy::{Action, Code, Decision, Operation, Permit, Query, Refusal,
 use super::{llm_answer, llm_stream};
 use crate::edge::Head;
 use crate::exchange::{self, Answer, ExchangeError, Outgoing, Patience};
-use crate::proxy::{Context, Waypoint, gone};
+use crate::proxy::{Context, Waypoint, interrupted};
 use crate::respond::Voice;
 use crate::{body, headers};
 
@@ -72,7 +72,7 @@ pub(crate) async fn serve(
         });
     if !is_stream {
         return Box::pin(llm_answer::plain(
-            session, context, route, prepared, answered,
+            waypoint, session, context, route, prepared, answered,
         ))
         .await;
     }
@@ -281,7 +281,7 @@ async fn call_upstream(
         let sent = tokio::select! {
             biased;
             sent = exchange::send(&waypoint.connector, upstream, outgoing, patience) => sent,
-            () = gone(session) => return Ok(None),
+            interruption = interrupted(waypoint, session) => return interruption.result(),
         };
         let (failure, verdict, outcome) = judge(sent, until).await;
         let metrics = &waypoint.recorder.metrics;
@@ -303,7 +303,7 @@ async fn call_upstream(
                 if !pause.is_zero() {
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
-                        () = gone(session) => return Ok(None),
+                        interruption = interrupted(waypoint, session) => return interruption.result(),
                     }
                 }
             }
@@ -396,6 +396,15 @@ fn finish(
     })
 }
 
+/// Whether a query parameter goes upstream. A list, because keys travel in queries too.
+fn may_pass(pair: &str) -> bool {
+    let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+    matches!(
+        name,
+        "beta" | "limit" | "order" | "after" | "before" | "after_id" | "before_id"
+    )
+}
+
 /// The path after the route's prefix, beginning with `/`.
 fn after_prefix<'a>(path: &'a str, prefix: &str) -> &'a str {
     match prefix {
@@ -435,9 +444,9 @@ fn upstream_head(
         String::with_capacity(endpoint.prefix.len() + own.len() + head.query.len() + 1);
     target.push_str(&endpoint.prefix);
     target.push_str(own);
-    if !head.query.is_empty() {
-        target.push('?');
-        target.push_str(&head.query);
+    for pair in head.query.split('&').filter(|pair| may_pass(pair)) {
+        target.push(if target.contains('?') { '&' } else { '?' });
+        target.push_str(pair);
     }
     let method = if call.operation == Operation::Models {
         "GET"

@@ -4,14 +4,14 @@ use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 use waypoint_config::LlmRoute;
 use waypoint_llm::{
-    Candidate, answer_is_whole, filter_models, is_error_in_dialect, usage_from_answer,
+    Candidate, answer_is_whole, filter_models, is_error_in_dialect, refusal_body, usage_from_answer,
 };
 use waypoint_policy::{Action, Code, Operation, Query, Refusal};
 
 use super::llm::{Answered, Prepared, targets};
 use crate::coding::Decoder;
 use crate::exchange::{Answer, ExchangeError};
-use crate::proxy::{Context, gone};
+use crate::proxy::{Context, Waypoint, interrupted};
 use crate::{headers, respond};
 
 /// The whole body of an answer, without its content coding.
@@ -38,6 +38,7 @@ pub(super) async fn decoded(
 /// # Errors
 /// A refusal when the answer is cut, is not JSON, or comes too late; nothing has been written.
 pub(super) async fn plain(
+    waypoint: &Waypoint,
     session: &mut ServerSession,
     context: &mut Context,
     route: &LlmRoute,
@@ -64,7 +65,8 @@ pub(super) async fn plain(
                 biased;
                 read = read => read.map_err(|_| ExchangeError::Timeout.refusal())?
                     .map_err(ExchangeError::refusal)?,
-                () = gone(session) => {
+                interruption = interrupted(waypoint, session) => {
+                interruption.result::<()>()?;
                     context.record.downstream_gone = true;
                     return Ok(());
                 }
@@ -74,10 +76,25 @@ pub(super) async fn plain(
     if !is_error && !answer_is_whole(&body) {
         return Err(Refusal::new(Code::UpstreamBadAnswer));
     }
-    if is_error && status >= 500 && !is_error_in_dialect(call.dialect, &body) {
-        // A page of some proxy on the way says nothing an SDK could use.
-        return Err(Refusal::new(Code::UpstreamUnavailable));
-    }
+    // A page of some proxy on the way, or half an answer, says nothing an SDK could use.
+    let is_foreign = is_error && !is_error_in_dialect(call.dialect, &body);
+    let body = match is_foreign {
+        true => {
+            let code = if status < 500 {
+                Code::BadRequest
+            } else {
+                Code::UpstreamUnavailable
+            };
+            let refusal = Refusal::new(code)
+                .with_message(format!("the upstream answered with status {status}"));
+            Bytes::from(refusal_body(
+                call.dialect,
+                &refusal,
+                context.record.id.as_str(),
+            ))
+        }
+        false => body,
+    };
     let body = match call.operation == Operation::Models && !is_error {
         true => permitted_models(context, route, &call, &candidate, body)?,
         false => body,
@@ -90,6 +107,10 @@ pub(super) async fn plain(
     headers::copy_response(answer.headers(), &mut head, own_key).map_err(internal)?;
     head.insert_header("request-id", context.record.id.as_str())
         .map_err(internal)?;
+    if is_foreign {
+        head.insert_header("content-type", "application/json")
+            .map_err(internal)?;
+    }
     if is_error {
         retry_headers(&mut head, &answer, exhausted).map_err(internal)?;
     }

@@ -3,19 +3,19 @@
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 use waypoint_config::{LlmRoute, Route};
-use waypoint_llm::{Call, Candidate, Stream, StreamError};
-use waypoint_policy::{Action, Code, ObjectName, Principal, Query, Refusal};
+use waypoint_llm::{Call, Candidate, Stream, StreamError, candidates};
+use waypoint_policy::{Action, Code, ObjectName, Query, Refusal};
 
 use super::llm::{Answered, targets};
 use super::stream::{Next, Waiter, write};
 use crate::coding::Decoder;
 use crate::exchange::ExchangeError;
-use crate::proxy::{Context, WRITE_TIMEOUT, Waypoint};
+use crate::proxy::{Caller, Context, WRITE_TIMEOUT, Waypoint};
 use crate::{headers, respond};
 
 /// What a running stream was permitted to do, in names that outlive a snapshot.
 struct Question {
-    principal: Principal,
+    caller: Caller,
     route: ObjectName,
     provider: ObjectName,
     call: Call,
@@ -36,9 +36,19 @@ impl Question {
         else {
             return false;
         };
+        // What would not be routed there any more is not permitted there either.
+        let known = |id| snapshot.provider(id).map(|provider| &provider.llm);
+        let routed = candidates(&route.rules, known, &self.call, 0).is_ok_and(|(_, found)| {
+            found
+                .iter()
+                .any(|found| found.provider == provider.llm.id && found.model == self.model)
+        });
+        if !routed || !self.caller.is_known(snapshot) {
+            return false;
+        }
         let targets = targets(route, provider);
         let decision = snapshot.policy.decide(&Query {
-            principal: &self.principal,
+            principal: &self.caller.principal,
             targets: &targets,
             action: Action::Llm {
                 provider: provider.llm.id,
@@ -99,7 +109,11 @@ pub(super) async fn relay(
     session.set_write_timeout(Some(WRITE_TIMEOUT));
     let mut stream = Stream::with_limit(&call, limit);
     let question = question(context, route, call, candidate);
-    let mut waiter = Waiter::new(waypoint, idle(route, &question));
+    let mut waiter = Waiter::new(
+        waypoint,
+        context.state.snapshot.generation,
+        idle(route, &question),
+    );
     if session.write_response_header(head).await.is_err() {
         context.record.downstream_gone = true;
         return Ok(());
@@ -147,7 +161,6 @@ pub(super) async fn relay(
             Next::Gone => break End::Gone,
             Next::ShuttingDown => break End::Cut(Refusal::new(Code::ShuttingDown)),
             Next::Generation => {
-                waiter.take_generation();
                 if question.is_permitted(waypoint) {
                     continue;
                 }
@@ -162,10 +175,6 @@ pub(super) async fn relay(
         }
         if let Err(refusal) = pushed {
             break End::Cut(refusal);
-        }
-        // A new configuration is heard even while the upstream never pauses.
-        if waiter.take_generation() && !question.is_permitted(waypoint) {
-            break End::Cut(Refusal::new(Code::PolicyRevoked));
         }
     };
     // The upstream is told at once that nobody listens, unless it has finished by itself.
@@ -201,7 +210,7 @@ fn too_long(_: &StreamError) -> Refusal {
 fn question(context: &Context, route: &LlmRoute, call: Call, candidate: Candidate) -> Question {
     let provider = context.record.action.provider.clone();
     Question {
-        principal: context.record.principal.clone(),
+        caller: Caller::of(context),
         route: route.name.clone(),
         provider: provider.unwrap_or_else(|| route.name.clone()),
         call,

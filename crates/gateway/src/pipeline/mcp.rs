@@ -19,7 +19,7 @@ use super::mcp_scope::{Resolved, Scope};
 use super::{llm, mcp_answer};
 use crate::edge::{self, Head};
 use crate::exchange::{self, Answer, Outgoing, Patience};
-use crate::proxy::{Context, Waypoint, gone};
+use crate::proxy::{Caller, Context, Waypoint, interrupted};
 use crate::{body, headers};
 
 /// A message that may be forwarded.
@@ -57,7 +57,7 @@ pub(crate) async fn serve(
     let own = head.host().to_ascii_lowercase();
     edge::check_origin(session, head, |host| host.eq_ignore_ascii_case(&own))?;
     let scope = Scope {
-        principal: context.record.principal.clone(),
+        caller: Caller::of(context),
         route: route.name.clone(),
         section: Arc::clone(&route.section),
         label,
@@ -168,13 +168,18 @@ async fn prepare_post(
     let upstream_session = match head.session {
         _ if call.era == Era::Modern || call.is_initialize() => None,
         Header::Absent => None,
-        Header::One(sealed) => match waypoint.sealer.open(sealed, &scope.principal, &scope.label) {
-            Ok(id) => Some(id),
-            Err(refusal) => {
-                let refusal = with_id(McpRefusal::from(refusal), call.id.as_deref());
-                return refuse(session, context, refusal).await.map(|()| None);
+        Header::One(sealed) => {
+            match waypoint
+                .sealer
+                .open(sealed, &scope.caller.principal, &scope.label)
+            {
+                Ok(id) => Some(id),
+                Err(refusal) => {
+                    let refusal = with_id(McpRefusal::from(refusal), call.id.as_deref());
+                    return refuse(session, context, refusal).await.map(|()| None);
+                }
             }
-        },
+        }
         Header::Many => {
             return Err(Refusal::new(Code::BadRequest).with_message("several session ids"));
         }
@@ -184,7 +189,7 @@ async fn prepare_post(
         Ask::Session | Ask::Item(_) | Ask::Items(_) => {}
         Ask::Task { id } => {
             // A task answers to whoever may do what made it, and only to its maker.
-            let Some(made) = waypoint.tasks.of(&scope.label, id, &scope.principal) else {
+            let Some(made) = waypoint.tasks.of(&scope.label, id, &scope.caller.principal) else {
                 return deny(session, context, &call, denial, None)
                     .await
                     .map(|()| None);
@@ -246,7 +251,7 @@ fn prepare_bare(
     let id = match header(request, session::SESSION_ID) {
         Header::One(sealed) => Some(waypoint.sealer.open(
             sealed,
-            &scope.principal,
+            &scope.caller.principal,
             &scope.label,
         )?),
         // A server without sessions may still offer a stream.
@@ -338,7 +343,7 @@ async fn send(
     let sent = tokio::select! {
         biased;
         sent = exchange::send(&waypoint.connector, upstream, outgoing, patience) => sent,
-        () = gone(session) => return Ok(None),
+        interruption = interrupted(waypoint, session) => return interruption.result(),
     };
     let result = if sent.is_ok() { "ok" } else { "failed" };
     waypoint.recorder.metrics.attempt(&route.section, result);

@@ -20,7 +20,7 @@ use super::stream::{Next, Waiter, write};
 use crate::coding::Decoder;
 use crate::exchange::{Answer, ExchangeError};
 use crate::mcp_tasks::Made;
-use crate::proxy::{Context, WRITE_TIMEOUT, Waypoint, gone};
+use crate::proxy::{Context, WRITE_TIMEOUT, Waypoint, interrupted};
 use crate::{headers, respond};
 
 /// Gives an upstream's answer to the caller.
@@ -45,12 +45,7 @@ pub(super) async fn deliver(
     });
     let delivered = match is_stream {
         true => stream(waypoint, session, context, route, forward, resolved, answer).await,
-        false => {
-            Box::pin(plain(
-                waypoint, session, context, route, &forward, &resolved, answer,
-            ))
-            .await
-        }
+        false => Box::pin(plain(waypoint, session, context, route, &forward, answer)).await,
     };
     let Err(refusal) = delivered else {
         return Ok(());
@@ -78,9 +73,10 @@ fn downstream_head(
     match (ids.next(), ids.next()) {
         (None, _) => {}
         (Some(id), None) => {
-            let sealed = waypoint
-                .sealer
-                .seal(id.as_bytes(), &scope.principal, &scope.label)?;
+            let sealed =
+                waypoint
+                    .sealer
+                    .seal(id.as_bytes(), &scope.caller.principal, &scope.label)?;
             head.insert_header(session::SESSION_ID, sealed)
                 .map_err(internal)?;
         }
@@ -95,7 +91,6 @@ async fn plain(
     context: &mut Context,
     route: &McpRoute,
     forward: &Forward,
-    resolved: &Resolved,
     mut answer: Answer,
 ) -> Result<(), Refusal> {
     let status = answer.status();
@@ -112,16 +107,24 @@ async fn plain(
         biased;
         read = read => read.map_err(|_| ExchangeError::Timeout.refusal())?
             .map_err(ExchangeError::refusal)?,
-        () = gone(session) => {
+        interruption = interrupted(waypoint, session) => {
+            interruption.result::<()>()?;
             context.record.downstream_gone = true;
             return Ok(());
         }
     };
+    // The answer may have taken a while: what it lists is judged by the rules in force now.
+    let scope = &forward.scope;
+    let now = scope.resolve(waypoint.state.load_full());
+    let now = now.filter(|now| scope.permits(now, &forward.items));
+    let now = now.ok_or(Refusal::new(Code::PolicyRevoked))?;
     let body = match (&forward.call, status) {
-        (Some(call), 200..=299) if !body.is_empty() => {
-            checked(waypoint, &forward.scope, resolved, call, body)?
-        }
-        _ => body,
+        _ if body.is_empty() => body,
+        (Some(call), 200..=299) => checked(waypoint, scope, &now, call, body)?,
+        // Only an event stream answers a GET, and nothing a DELETE.
+        (None, 200..=299) => Bytes::new(),
+        (_, _) if holds_result(&body) => return Err(Refusal::new(Code::UpstreamBadAnswer)),
+        (_, _) => body,
     };
     let head = downstream_head(waypoint, context, &forward.scope, &answer)?;
     drop(answer);
@@ -130,6 +133,16 @@ async fn plain(
         context.record.downstream_gone = true;
     }
     Ok(())
+}
+
+/// Whether an error answer is a JSON-RPC result all the same, which could be a list.
+fn holds_result(body: &[u8]) -> bool {
+    match jsonrpc::parse_answer(body) {
+        Ok(Message::Response { result, .. }) => result.is_some(),
+        Ok(_) => true,
+        // Text, or another kind of JSON: clients show it as the error it is.
+        Err(_) => false,
+    }
 }
 
 /// A JSON answer with its list filtered, and with a task it made bound to its maker.
@@ -175,7 +188,7 @@ fn may_make_task(call: &Call) -> bool {
 fn bind(waypoint: &Waypoint, scope: &Scope, call: &Call, task: &str) {
     if let Some(item) = call.ask.items().first() {
         let made = Made {
-            principal: scope.principal.clone(),
+            principal: scope.caller.principal.clone(),
             method: item.method,
             name: item.name.clone(),
         };
@@ -216,7 +229,11 @@ async fn stream(
     answer.forget_headers();
     let mut filter = filter(call.as_ref(), limit);
     session.set_write_timeout(Some(WRITE_TIMEOUT));
-    let mut waiter = Waiter::new(waypoint, route.timeouts.stream_idle);
+    let mut waiter = Waiter::new(
+        waypoint,
+        context.state.snapshot.generation,
+        route.timeouts.stream_idle,
+    );
     if session.write_response_header(head).await.is_err() {
         context.record.downstream_gone = true;
         return Ok(());
@@ -224,8 +241,14 @@ async fn stream(
     let _running = waypoint.recorder.metrics.stream("mcp");
     let mut out: Vec<Bytes> = Vec::new();
     let end = loop {
-        let mut changed = waiter.take_generation();
         let next = waiter.next(session, &mut answer).await;
+        // Before anything more is filtered by rules that have changed.
+        if matches!(next, Next::Generation) || waiter.take_generation() {
+            match scope.resolve(waypoint.state.load_full()) {
+                Some(now) if scope.permits(&now, &items) => resolved = now,
+                _ => break End::Cut(Refusal::new(Code::PolicyRevoked)),
+            }
+        }
         let mut keep = |kind, name: &str| scope.shows(&resolved, &waypoint.tasks, kind, name);
         let pushed = match next {
             Next::Chunk(chunk) => decoder
@@ -255,10 +278,7 @@ async fn stream(
             Next::Failed(error) => Err(error.refusal()),
             Next::Gone => break End::Gone,
             Next::ShuttingDown => break End::Cut(Refusal::new(Code::ShuttingDown)),
-            Next::Generation => {
-                changed = true;
-                Ok(())
-            }
+            Next::Generation => continue,
         };
         if let (Some(call), Some(task)) = (&call, filter.take_task()) {
             bind(waypoint, &scope, call, &task);
@@ -268,12 +288,6 @@ async fn stream(
         }
         if let Err(refusal) = pushed {
             break End::Cut(refusal);
-        }
-        if changed {
-            match scope.resolve(waypoint.state.load_full()) {
-                Some(now) if scope.permits(&now, &items) => resolved = now,
-                _ => break End::Cut(Refusal::new(Code::PolicyRevoked)),
-            }
         }
     };
     drop(answer);

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use waypoint_mcp::{Item, ListKind};
-use waypoint_policy::{Action, Decision, ObjectName, Principal, Query, ServerId, TargetId};
+use waypoint_policy::{Action, Decision, ObjectName, Query, ServerId, TargetId};
 
 use crate::mcp_tasks::Tasks;
+use crate::proxy::Caller;
 use crate::state::State;
 
 /// What a request may do, in names that outlive a snapshot; asked for each listed item, and
 /// again at each generation while a stream runs.
 #[derive(Debug, Clone)]
 pub(super) struct Scope {
-    pub(super) principal: Principal,
+    pub(super) caller: Caller,
     pub(super) route: ObjectName,
     pub(super) section: Arc<str>,
     pub(super) label: Arc<str>,
@@ -29,6 +30,9 @@ pub(super) struct Resolved {
 impl Scope {
     /// The route as the configuration in force has it; `None` when it is gone.
     pub(super) fn resolve(&self, state: Arc<State>) -> Option<Resolved> {
+        if !self.caller.is_known(&state.snapshot) {
+            return None;
+        }
         let route = state.snapshot.mcp_route(&self.route, &self.section)?;
         let (targets, server) = (SmallVec::from_slice(&route.targets), route.server);
         Some(Resolved {
@@ -58,7 +62,7 @@ impl Scope {
 
     fn ask(&self, resolved: &Resolved, action: Action<'_>) -> Decision {
         resolved.state.snapshot.policy.decide(&Query {
-            principal: &self.principal,
+            principal: &self.caller.principal,
             targets: &resolved.targets,
             action,
         })
@@ -91,7 +95,7 @@ impl Scope {
     /// Whether a task is the caller's, and what made it is still permitted.
     pub(super) fn owns(&self, resolved: &Resolved, tasks: &Tasks, id: &str) -> bool {
         tasks
-            .of(&self.label, id, &self.principal)
+            .of(&self.label, id, &self.caller.principal)
             .is_some_and(|made| self.decide(resolved, made.method, &made.name).is_allowed())
     }
 }

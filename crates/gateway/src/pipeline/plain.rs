@@ -21,6 +21,8 @@ use crate::respond::{self, Voice};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// Without a timeout of its own a backend may be silent for so long.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Streams per HTTP/2 connection to a backend.
 const HTTP2_STREAMS: usize = 100;
 
@@ -50,6 +52,7 @@ pub(crate) async fn serve(
 ) -> std::result::Result<bool, Refusal> {
     context.voice = Voice::Text;
     context.record.action.kind = "http";
+    context.record.action.method = Some(head.method.clone());
     context.record.route = Some(format!("HTTPRoute/{}", route.name).into());
     let state = Arc::clone(&context.state);
     let backend = choose(&route.backends, rand::random());
@@ -227,7 +230,7 @@ pub(crate) async fn peer(_waypoint: &Waypoint, context: &mut Context) -> Result<
     let name = endpoint.tls.as_ref().map(|tls| tls.hostname.clone());
     let mut peer = HttpPeer::new(address, name.is_some(), name.unwrap_or_default());
     peer.options.total_connection_timeout = Some(CONNECT_TIMEOUT);
-    peer.options.read_timeout = forward.timeout;
+    peer.options.read_timeout = Some(forward.timeout.unwrap_or(SILENCE_TIMEOUT));
     peer.options.write_timeout = Some(crate::proxy::WRITE_TIMEOUT);
     peer.options.idle_timeout = Some(IDLE_TIMEOUT);
     if endpoint.http2 {
@@ -235,6 +238,17 @@ pub(crate) async fn peer(_waypoint: &Waypoint, context: &mut Context) -> Result<
         peer.options.max_h2_streams = HTTP2_STREAMS;
     }
     Ok(Box::new(peer))
+}
+
+/// Ends an answer that takes longer than the route allows, from the request's head to its end.
+pub(crate) fn check_deadline(context: &Context) -> Result<()> {
+    let limit = context.plain.as_ref().and_then(|forward| forward.timeout);
+    match limit {
+        Some(limit) if context.record.started.elapsed() > limit => {
+            Err(Error::new_up(ErrorType::ReadTimedout))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether another address is worth a try after one refused the connection.

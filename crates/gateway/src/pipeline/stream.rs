@@ -39,10 +39,13 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    pub(super) fn new(waypoint: &Waypoint, idle: Duration) -> Self {
+    /// `since` is the generation that the request was decided by: a newer one is heard at once.
+    pub(super) fn new(waypoint: &Waypoint, since: u64, idle: Duration) -> Self {
         let now = Instant::now();
         let mut generation = waypoint.generation.clone();
-        generation.mark_unchanged();
+        if *generation.borrow_and_update() != since {
+            generation.mark_changed();
+        }
         Self {
             generation,
             phase: waypoint.phase.clone(),
@@ -61,6 +64,9 @@ impl Waiter {
 
     /// The next thing that happens.
     pub(super) async fn next(&mut self, session: &mut ServerSession, answer: &mut Answer) -> Next {
+        if self.take_generation() {
+            return Next::Generation;
+        }
         loop {
             tokio::select! {
                 biased;

@@ -183,8 +183,11 @@ impl Sinks {
         if *size >= target.max_size_bytes {
             let mut old = target.path.clone().into_os_string();
             old.push(".1");
-            tokio::fs::rename(&target.path, PathBuf::from(old)).await?;
-            self.file = None;
+            // What was written is written; a file that cannot be turned over grows on.
+            match tokio::fs::rename(&target.path, PathBuf::from(old)).await {
+                Ok(()) => self.file = None,
+                Err(error) => tracing::error!(%error, "the audit file cannot be rotated"),
+            }
         }
         Ok(())
     }

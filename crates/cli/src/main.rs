@@ -16,6 +16,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Chosen by measurement, with glibc's, jemalloc and tcmalloc beside it: the least CPU a request,
+/// within 4 % of the least memory an idle stream. Its version 3 takes twice that memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An L7 waypoint for AI agents: every call has a principal, every decision names its rule.
 #[derive(Debug, Parser)]
 #[command(name = "kgateway-waypoint", version, max_term_width = 100)]

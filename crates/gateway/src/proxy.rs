@@ -220,23 +220,28 @@ pub(crate) struct Proxy(pub(crate) Arc<Waypoint>);
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    type CTX = Context;
+    /// Boxed: Pingora moves it through several futures, each of which would set its size aside.
+    type CTX = Box<Context>;
 
-    fn new_ctx(&self) -> Context {
+    fn new_ctx(&self) -> Box<Context> {
         let state = self.0.state.load_full();
-        Context {
+        Box::new(Context {
             record: RequestRecord::new(&state.snapshot),
             state,
             connection: None,
             voice: Voice::Text,
             plain: None,
-        }
+        })
     }
 
     /// None: answers pass as they are.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        context: &mut Box<Context>,
+    ) -> Result<bool> {
         let session = session.as_downstream_mut();
         let span = tracing::debug_span!(
             target: "waypoint::request",
@@ -264,7 +269,7 @@ impl ProxyHttp for Proxy {
     async fn upstream_peer(
         &self,
         _session: &mut Session,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> Result<Box<HttpPeer>> {
         plain::peer(&self.0, context).await
     }
@@ -273,7 +278,7 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         request: &mut RequestHeader,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> Result<()> {
         plain::rewrite_request(request, context)
     }
@@ -282,7 +287,7 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         response: &mut ResponseHeader,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> Result<()> {
         plain::rewrite_response(response, context)
     }
@@ -292,7 +297,7 @@ impl ProxyHttp for Proxy {
         _session: &mut Session,
         _body: &mut Option<bytes::Bytes>,
         _end_of_stream: bool,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> Result<Option<Duration>> {
         plain::check_deadline(context)?;
         Ok(None)
@@ -302,7 +307,7 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        context: &mut Context,
+        context: &mut Box<Context>,
         mut error: Box<Error>,
     ) -> Box<Error> {
         error.set_retry(plain::try_next(context));
@@ -313,7 +318,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         error: &Error,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> FailToProxy {
         let session = session.as_downstream_mut();
         let from_caller = *error.esource() == pingora_error::ErrorSource::Downstream;
@@ -353,7 +358,12 @@ impl ProxyHttp for Proxy {
         }
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
+    async fn logging(
+        &self,
+        session: &mut Session,
+        error: Option<&Error>,
+        context: &mut Box<Context>,
+    ) {
         let session = session.as_downstream_mut();
         if let Some(head) = session.response_written() {
             context.record.status = head.status.as_u16();
@@ -372,11 +382,11 @@ impl ProxyHttp for Proxy {
     }
 
     /// Pingora's own lines would repeat what the audit says, and may hold foreign bytes.
-    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Box<Context>, _: &Error) -> bool {
         true
     }
 
-    fn request_summary(&self, _session: &Session, context: &Context) -> String {
+    fn request_summary(&self, _session: &Session, context: &Box<Context>) -> String {
         context.record.id.as_str().to_owned()
     }
 }

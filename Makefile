@@ -32,9 +32,9 @@ check: tools lints ## Formatting, lints, and the house rules: arrows, purity, li
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) test --locked --workspace --test main -- house::
 
-# Both packages at once: one build for all contenders, and nothing is built twice.
+# Both packages and all targets at once: one build for all contenders, and nothing is built twice.
 bench: tools ## Benchmarks: criterion, then end to end; BENCH_ARGS go to e2e, such as --quick
-	$(CARGO) build --locked --release -p kgateway-waypoint -p waypoint-benches
+	$(CARGO) build --locked --release -p kgateway-waypoint -p waypoint-benches --bins --benches
 	$(CARGO) bench --locked -p kgateway-waypoint -p waypoint-benches --bench '*' -- --quick --noplot
 	$${CARGO_TARGET_DIR:-target}/release/e2e run $(BENCH_ARGS)
 

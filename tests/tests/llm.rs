@@ -30,18 +30,21 @@ spec:
     ];
     let waypoint = Setup::new(&objects.concat()).start().await;
     let ann = waypoint.workload(ANN);
-    let by_host = Request::post("/v1/chat/completions?a=b", chat_body("m", &json!({})));
+    let by_host = Request::post(
+        "/v1/chat/completions?key=callers-own&beta=true&a=b",
+        chat_body("m", &json!({})),
+    );
     for (case, request, target) in [
         ("prefix", chat("m"), "/v1/chat/completions"),
         (
             "host",
             by_host.clone().host("api.openai.com"),
-            "/v1/chat/completions?a=b",
+            "/v1/chat/completions?beta=true",
         ),
         (
             "host and port",
             by_host.clone().host("API.openai.com:80"),
-            "/v1/chat/completions?a=b",
+            "/v1/chat/completions?beta=true",
         ),
     ] {
         let answer = ann.call(&request).await.unwrap();

@@ -14,4 +14,5 @@ mod llm_streams;
 mod mcp;
 mod mcp_items;
 mod plain;
+mod regressions;
 mod through;

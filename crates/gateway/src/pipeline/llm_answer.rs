@@ -87,6 +87,7 @@ pub(super) async fn plain(
             };
             let refusal = Refusal::new(code)
                 .with_message(format!("the upstream answered with status {status}"));
+            context.record.refused(&refusal);
             Bytes::from(refusal_body(
                 call.dialect,
                 &refusal,

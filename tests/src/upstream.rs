@@ -123,8 +123,13 @@ impl Upstream {
     /// # Panics
     /// When no port can be had.
     pub async fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Arc<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, crate::ports::free())).await;
-        let listener = listener.expect("a free port can be bound");
+        let listener = loop {
+            // A port that was free a moment ago may be somebody's by now.
+            let address = (Ipv4Addr::LOCALHOST, crate::ports::free());
+            if let Ok(listener) = TcpListener::bind(address).await {
+                break listener;
+            }
+        };
         let address = listener
             .local_addr()
             .expect("a bound socket has an address");

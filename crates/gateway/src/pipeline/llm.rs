@@ -80,7 +80,8 @@ pub(crate) async fn serve(
         return Err(Refusal::new(Code::UpstreamBadAnswer));
     }
     // What is only needed to send is dropped before a stream that may last for hours.
-    let Prepared { call, .. } = prepared;
+    let Prepared { call, body, plan } = prepared;
+    drop((body, plan));
     llm_stream::relay(waypoint, session, context, route, call, answered).await
 }
 

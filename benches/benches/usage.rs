@@ -6,17 +6,19 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use waypoint_benches::traffic;
-use waypoint_llm::{Allowances, Call, Dialect, usage_from_answer};
+use waypoint_llm::{Allowances, Call, Dialect, read_answer};
 use waypoint_policy::Operation;
 
 fn usage(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("usage");
     let answer = traffic::chat_answer();
-    usage_from_answer(Dialect::OpenAi, Operation::Chat, answer.as_bytes()).unwrap();
+    read_answer(Dialect::OpenAi, Operation::Chat, answer.as_bytes())
+        .unwrap()
+        .unwrap();
     group.throughput(Throughput::Bytes(answer.len() as u64));
     group.bench_function("answer 1 KiB", |bencher| {
         bencher.iter(|| {
-            usage_from_answer(
+            read_answer(
                 Dialect::OpenAi,
                 Operation::Chat,
                 black_box(answer.as_bytes()),

@@ -12,7 +12,6 @@ use waypoint_benches::run::{Contender, Plan};
 use waypoint_benches::{bare, load, process, run, upstream};
 
 /// The allocator of the gateway, so that the contenders differ in nothing else.
-#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

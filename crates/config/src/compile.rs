@@ -35,7 +35,7 @@ pub fn compile(files: &[File], options: &Options) -> Outcome {
     let (objects, skipped) = object::load(files, &mut out);
     let set = Set::read(&objects, &mut out);
     let snapshot = gateway::choose(&set, options.gateway.as_ref(), &mut out)
-        .and_then(|name| one(&set, &name, &mut out));
+        .and_then(|name| one(&set, &name, false, &mut out));
     outcome(snapshot, out, skipped)
 }
 
@@ -55,7 +55,7 @@ pub fn check(files: &[File], options: &Options) -> Outcome {
     }
     let mut snapshots: Vec<_> = names
         .iter()
-        .filter_map(|name| one(&set, name, &mut out))
+        .filter_map(|name| one(&set, name, names.len() > 1, &mut out))
         .collect();
     let snapshot = snapshots.pop().filter(|_| snapshots.is_empty());
     outcome(snapshot, out, skipped)
@@ -71,10 +71,15 @@ fn outcome(snapshot: Option<Snapshot>, out: Diagnostics, skipped: Vec<Skipped>) 
     }
 }
 
-fn one(set: &Set<'_>, name: &ObjectName, out: &mut Diagnostics) -> Option<Snapshot> {
+fn one(
+    set: &Set<'_>,
+    name: &ObjectName,
+    beside_others: bool,
+    out: &mut Diagnostics,
+) -> Option<Snapshot> {
     let gateway = set.gateways.get(name)?;
     let parameters = parameters::compile(set, gateway, out);
-    let chosen = Chosen::compile(set, gateway, &parameters, out);
+    let chosen = Chosen::compile(set, gateway, &parameters, beside_others, out);
     let mut drafts = Drafts::default();
     llm::providers(set, &chosen, &mut drafts, out);
     solo::compile(set, &chosen, &mut drafts, out);

@@ -308,6 +308,8 @@ pub enum Route {
 pub struct LlmRoute {
     /// The `LLMRoute`, or the `gateway.solo.io` Gateway it was imported from.
     pub name: ObjectName,
+    /// As audit events and metrics name it: `LLMRoute/namespace/name`.
+    pub label: Arc<str>,
     /// The Gateway and the route, where policies are attached to them.
     pub targets: Vec<TargetId>,
     /// What is taken off the path before the provider's API begins: `/`, or `/…` without a
@@ -324,6 +326,8 @@ pub struct LlmRoute {
 pub struct McpRoute {
     /// The `MCPProxy`.
     pub name: ObjectName,
+    /// As audit events and metrics name it: `MCPProxy/namespace/name/route`.
+    pub label: Arc<str>,
     /// The name of the route in it.
     pub section: Arc<str>,
     /// The Gateway, the MCPProxy and this route of it, where policies are attached to them.
@@ -366,6 +370,8 @@ impl Default for McpTimeouts {
 pub struct PlainRoute {
     /// The `HTTPRoute`.
     pub name: ObjectName,
+    /// As audit events and metrics name it: `HTTPRoute/namespace/name`.
+    pub label: Arc<str>,
     /// Index of the rule in it.
     pub rule: usize,
     /// The Gateway and the route, where policies are attached to them.

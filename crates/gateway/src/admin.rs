@@ -1,19 +1,25 @@
 //! What operators ask: health, metrics, the configuration in force, the last decisions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Response, StatusCode, header};
-use pingora_core::apps::ServerApp;
 use pingora_core::apps::http_app::{HttpServer, ServeHttp};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::stream::Stream;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::edge;
 use crate::proxy::Waypoint;
 use crate::serve::Phase;
+use crate::tunnel;
+
+/// Open connections of each port.
+const CONNECTIONS: usize = 512;
+/// For each request, the wait for it included: a connection that does nothing frees its place.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which of the three ports a request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,18 +39,20 @@ pub(crate) struct Admin {
 pub(crate) async fn run(waypoint: Arc<Waypoint>, port: Port, listener: TcpListener) {
     let server = Arc::new(HttpServer::new_app(Admin { waypoint, port }));
     let (_keep, shutdown) = watch::channel(false);
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             continue;
         };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            continue;
+        };
         let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
         tokio::spawn(async move {
-            let mut stream: Option<pingora_core::protocols::Stream> =
-                Some(Box::new(Stream::from(stream)));
-            while let Some(open) = stream.take() {
-                stream = server.process_new(open, &shutdown).await;
-            }
+            let stream = Box::new(Stream::from(stream));
+            tunnel::http1(&server, stream, &shutdown, Some(PATIENCE)).await;
+            drop(slot);
         });
     }
 }

@@ -3,21 +3,29 @@
 use http::HeaderName;
 use http::header::{self, HeaderMap};
 use pingora_http::{RequestHeader, ResponseHeader};
+use smallvec::SmallVec;
+
+use crate::exchange::{ExchangeError, RequestHead};
 
 /// Headers by which something other than us could claim to know who calls. Whatever a caller
 /// sends here is removed before anything looks at it.
-const IDENTITY: [&str; 10] = [
-    "x-forwarded-client-cert",
-    "x-spiffe-id",
-    "x-waypoint-principal",
-    "x-mcp-proxy",
-    "x-forwarded-user",
-    "x-forwarded-email",
-    "x-forwarded-groups",
-    "x-remote-user",
-    "x-client-cert",
-    "x-request-source-principal",
-];
+fn is_identity(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-")
+        && matches!(
+            name,
+            "x-forwarded-client-cert"
+                | "x-spiffe-id"
+                | "x-waypoint-principal"
+                | "x-mcp-proxy"
+                | "x-forwarded-user"
+                | "x-forwarded-email"
+                | "x-forwarded-groups"
+                | "x-remote-user"
+                | "x-client-cert"
+                | "x-request-source-principal"
+        )
+}
 
 /// Connection-specific fields (RFC 9110 §7.6.1) and those that are made anew for the next hop.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -69,8 +77,9 @@ fn is_of_our_side(name: &HeaderName) -> bool {
 
 /// Removes what a caller might use to claim an identity.
 pub(crate) fn strip_identity(head: &mut RequestHeader) {
-    for name in IDENTITY {
-        head.remove_header(name);
+    // Most requests claim none: one look over the names instead of a search for each claim.
+    while let Some(name) = head.headers.keys().find(|name| is_identity(name)).cloned() {
+        head.remove_header(&name);
     }
 }
 
@@ -85,66 +94,90 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-/// Copies the request headers that may go upstream. `secrets` lets the caller's own credentials
-/// pass; `tracing` lets W3C trace context pass.
+/// Which of the caller's headers go upstream beyond those that always do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passing {
+    /// The caller's own credentials.
+    pub(crate) secrets: bool,
+    /// W3C trace context.
+    pub(crate) tracing: bool,
+    /// Names that do not pass, in lower case: they are made anew.
+    pub(crate) without: &'static [&'static str],
+}
+
+/// Copies the request headers that may go upstream.
+///
+/// # Errors
+/// [`ExchangeError::Malformed`] for a value that may stand in no request.
 pub(crate) fn copy_request(
-    from: &RequestHeader,
-    to: &mut RequestHeader,
-    secrets: bool,
-    tracing: bool,
-) -> pingora_error::Result<()> {
-    let named = named_by_connection(&from.headers);
-    for (name, value) in &from.headers {
+    from: &HeaderMap,
+    to: &mut RequestHead,
+    passing: Passing,
+) -> Result<(), ExchangeError> {
+    let named = named_by_connection(from);
+    for (name, value) in from {
         let drop = is_hop_by_hop(name)
             || is_of_our_side(name)
-            || (!secrets && is_callers_secret(name))
-            || (!tracing && matches!(name.as_str(), "traceparent" | "tracestate"))
+            || (!passing.secrets && is_callers_secret(name))
+            || (!passing.tracing && matches!(name.as_str(), "traceparent" | "tracestate"))
+            || passing.without.contains(&name.as_str())
             || named.contains(name);
         if !drop {
-            to.append_header(name.clone(), value.clone())?;
+            to.push(name, value.as_bytes())?;
         }
     }
     Ok(())
 }
 
-/// Copies the answer's headers that may reach the caller.
+/// Whether a header of an answer stays with us. `own_key` says that the key is the caller's.
+fn is_kept_back(name: &HeaderName, own_key: bool) -> bool {
+    let text = name.as_str();
+    // Rate-limit headers of a provider describe the key that all callers share.
+    let shared = text.starts_with("x-ratelimit-")
+        || text.starts_with("anthropic-ratelimit-")
+        || matches!(
+            text,
+            "openai-organization" | "openai-project" | "anthropic-organization-id"
+        );
+    is_hop_by_hop(name)
+        || (shared && !own_key)
+        || matches!(
+            text,
+            "set-cookie"
+                | "alt-svc"
+                | "content-encoding"
+                | "x-request-id"
+                | "request-id"
+                | "strict-transport-security"
+                | "retry-after"
+                | "retry-after-ms"
+                | "x-should-retry"
+        )
+}
+
+/// The head of a forwarded answer: what of the upstream's headers may reach the caller.
 ///
-/// Rate-limit headers of a provider describe the key that all callers share: they are kept only
-/// when the key is the caller's own.
-pub(crate) fn copy_response(
-    from: &HeaderMap,
-    to: &mut ResponseHeader,
+/// # Errors
+/// Pingora's error for a status that is none.
+pub(crate) fn response(
+    status: u16,
+    mut headers: HeaderMap,
     own_key: bool,
-) -> pingora_error::Result<()> {
-    let named = named_by_connection(from);
-    for (name, value) in from {
-        let text = name.as_str();
-        let shared = text.starts_with("x-ratelimit-")
-            || text.starts_with("anthropic-ratelimit-")
-            || matches!(
-                text,
-                "openai-organization" | "openai-project" | "anthropic-organization-id"
-            );
-        let drop = is_hop_by_hop(name)
-            || (shared && !own_key)
-            || matches!(
-                text,
-                "set-cookie"
-                    | "alt-svc"
-                    | "content-encoding"
-                    | "x-request-id"
-                    | "request-id"
-                    | "strict-transport-security"
-                    | "retry-after"
-                    | "retry-after-ms"
-                    | "x-should-retry"
-            )
-            || named.contains(name);
-        if !drop {
-            to.append_header(name.clone(), value.clone())?;
-        }
+) -> pingora_error::Result<Box<ResponseHeader>> {
+    let named = named_by_connection(&headers);
+    let dropped: SmallVec<[HeaderName; 8]> = headers
+        .keys()
+        .filter(|name| is_kept_back(name, own_key) || named.contains(name))
+        .cloned()
+        .collect();
+    for name in &dropped {
+        headers.remove(name);
     }
-    Ok(())
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    parts.headers = headers;
+    let mut head = ResponseHeader::from(parts);
+    head.set_status(status)?;
+    Ok(Box::new(head))
 }
 
 #[cfg(test)]
@@ -169,6 +202,7 @@ mod tests {
             ("cookie", "a=b"),
             ("connection", "x-private, keep-alive"),
             ("x-private", "1"),
+            ("Mcp-Name", "made anew"),
             ("accept-encoding", "gzip"),
             ("x-forwarded-for", "10.0.0.1"),
             ("traceparent", "00-1-2-01"),
@@ -201,8 +235,14 @@ mod tests {
                 ],
             ),
         ] {
-            let mut to = request(&[]);
-            copy_request(&from, &mut to, secrets, tracing).unwrap();
+            let mut to = RequestHead::new(http::Method::POST, "/").unwrap();
+            let passing = Passing {
+                secrets,
+                tracing,
+                without: &["mcp-name"],
+            };
+            copy_request(&from.headers, &mut to, passing).unwrap();
+            let to = to.to_http2().unwrap();
             let mut names: Vec<_> = to.headers.keys().map(|name| name.as_str()).collect();
             let mut expected = expected.to_vec();
             names.sort_unstable();
@@ -228,5 +268,46 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["accept"]
         );
+    }
+
+    #[test]
+    fn what_passes_downstream() {
+        let answer = || -> HeaderMap {
+            [
+                ("content-type", "application/json"),
+                ("content-length", "5"),
+                ("transfer-encoding", "chunked"),
+                ("connection", "x-private"),
+                ("x-private", "1"),
+                ("x-ratelimit-remaining-tokens", "5"),
+                ("openai-organization", "ours"),
+                ("set-cookie", "a=b"),
+                ("set-cookie", "c=d"),
+                ("x-request-id", "theirs"),
+                ("retry-after", "5"),
+                ("openai-version", "2020-10-01"),
+            ]
+            .into_iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .collect()
+        };
+        for (own_key, expected) in [
+            (false, &["content-type", "openai-version"][..]),
+            (
+                true,
+                &[
+                    "content-type",
+                    "openai-organization",
+                    "openai-version",
+                    "x-ratelimit-remaining-tokens",
+                ],
+            ),
+        ] {
+            let head = response(203, answer(), own_key).unwrap();
+            assert_eq!(head.status, 203);
+            let mut names: Vec<_> = head.headers.keys().map(|name| name.as_str()).collect();
+            names.sort_unstable();
+            assert_eq!(names, expected, "own key: {own_key}");
+        }
     }
 }

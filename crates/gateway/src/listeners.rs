@@ -38,7 +38,14 @@ impl Listeners {
         let mut opened = HashMap::new();
         for (address, settings) in &wanted {
             if !self.bound.contains_key(address) && !opened.contains_key(address) {
-                let listener = Arc::new(open(*address, connections, settings)?);
+                let leaving: Vec<&Listener> = self
+                    .bound
+                    .iter()
+                    .filter(|(bound, _)| bound.port() == address.port() && bound.port() != 0)
+                    .filter(|(bound, _)| !wanted.iter().any(|(wanted, _)| wanted == *bound))
+                    .map(|(_, bound)| &*bound.listener)
+                    .collect();
+                let listener = Arc::new(open(*address, connections, settings, &leaving)?);
                 let (stop, _) = watch::channel(false);
                 opened.insert(
                     *address,
@@ -121,14 +128,15 @@ fn open(
     address: SocketAddr,
     connections: usize,
     settings: &ListenerSettings,
+    leaving: &[&Listener],
 ) -> std::io::Result<Listener> {
-    match Listener::bind(address, connections, settings.clone()) {
+    match Listener::bind(address, connections, settings.clone(), leaving) {
         Err(error)
             if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
                 && error.kind() != std::io::ErrorKind::AddrInUse =>
         {
             let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-            Listener::bind(v4, connections, settings.clone())
+            Listener::bind(v4, connections, settings.clone(), leaving)
         }
         bound => bound,
     }

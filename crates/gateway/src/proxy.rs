@@ -127,6 +127,11 @@ impl Waypoint {
         context.record.principal = connection.principal.clone();
         context.record.identity_source = connection.identity_source;
         context.connection = Some(Arc::clone(&connection));
+        if session.req_header().method == http::Method::CONNECT {
+            // What follows is not a request, whatever it looks like.
+            session.set_keepalive(None);
+            return Err(Refusal::new(Code::MethodNotAllowed));
+        }
         headers::strip_identity(session.req_header_mut());
         context.record.trace_id = trace_id(session.req_header());
 
@@ -169,6 +174,19 @@ impl Waypoint {
             }
             Route::Plain(route) => plain::serve(self, session, context, route, &head).await,
         }
+    }
+}
+
+impl Waypoint {
+    /// Notes a head that was refused before it became a request: it leaves an event like any other.
+    pub(crate) async fn head_refused(&self, connection: &Connection, code: Code) {
+        let mut record = RequestRecord::new(&self.state.load().snapshot);
+        record.listener = Arc::clone(&connection.listener);
+        record.principal = connection.principal.clone();
+        record.identity_source = connection.identity_source;
+        record.code = Some(code);
+        record.status = code.status();
+        self.recorder.finish(&record).await;
     }
 }
 
@@ -299,7 +317,7 @@ impl ProxyHttp for Proxy {
         _end_of_stream: bool,
         context: &mut Box<Context>,
     ) -> Result<Option<Duration>> {
-        plain::check_deadline(context)?;
+        plain::check(&self.0, context)?;
         Ok(None)
     }
 
@@ -325,7 +343,7 @@ impl ProxyHttp for Proxy {
         if session.response_written().is_some() || from_caller {
             context.record.downstream_gone = from_caller;
             if !from_caller {
-                context.record.code = Some(Code::UpstreamReset);
+                context.record.code.get_or_insert(Code::UpstreamReset);
             }
             return FailToProxy {
                 error_code: 0,

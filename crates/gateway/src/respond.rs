@@ -8,6 +8,8 @@ use waypoint_llm::{Dialect, refusal_body, refusal_headers};
 use waypoint_mcp::McpRefusal;
 use waypoint_policy::{Code, Refusal};
 
+use crate::exchange::Answer;
+use crate::headers;
 use crate::record::RequestId;
 
 /// In whose words a refusal is written.
@@ -26,6 +28,24 @@ pub(crate) fn head(status: u16, id: &RequestId) -> Result<Box<ResponseHeader>> {
     let mut head = ResponseHeader::build_no_case(status, Some(16))?;
     head.append_header("x-request-id", id.as_str())?;
     Ok(Box::new(head))
+}
+
+/// The head of an upstream's answer as the caller gets it, with our request id. The answer keeps
+/// no headers: a stream may be long.
+///
+/// # Errors
+/// [`Code::Internal`] when there is no such head.
+pub(crate) fn forwarded(
+    answer: &mut Answer,
+    own_key: bool,
+    id: &RequestId,
+) -> std::result::Result<Box<ResponseHeader>, Refusal> {
+    let internal = |_| Refusal::new(Code::Internal);
+    let mut head =
+        headers::response(answer.status(), answer.take_headers(), own_key).map_err(internal)?;
+    head.insert_header("x-request-id", id.as_str())
+        .map_err(internal)?;
+    Ok(head)
 }
 
 /// Writes a whole answer.
@@ -70,6 +90,9 @@ pub(crate) async fn refuse(
         }
         Voice::Text => {
             head.insert_header("content-type", "text/plain; charset=utf-8")?;
+            if refusal.code == Code::MethodNotAllowed {
+                head.insert_header("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")?;
+            }
             let text = match refusal.code {
                 Code::Forbidden => "RBAC: access denied".into(),
                 _ => refusal.message.clone(),

@@ -363,6 +363,8 @@ fn pingora(waypoint: Arc<Waypoint>) -> HttpProxy<Proxy> {
     let mut proxy = http_proxy(&conf, Proxy(waypoint));
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(Duration::from_secs(60));
+    // To our own filter, which refuses it like any other request.
+    options.allow_connect_method_proxying = true;
     proxy.server_options = Some(options);
     let mut http2 = default_h2_options();
     http2.max_concurrent_streams(HTTP2_STREAMS);

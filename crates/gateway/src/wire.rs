@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use waypoint_mesh::{HttpVersion, Io};
+use waypoint_policy::Code;
 
 /// Reads beyond the head limit that are still tolerated here; the exact limit is held by the
 /// request filter, which sees where the head ends.
@@ -24,23 +25,58 @@ const HEAD_SLACK_BYTES: usize = 16 * 1024;
 /// Tells a connection's reader whether what arrives is a request head. Counts: even while a head
 /// is awaited, odd within a request, so that the reader also sees that a new one has begun.
 #[derive(Debug, Default)]
-pub(crate) struct HeadPhase(AtomicU32);
+pub(crate) struct HeadPhase {
+    turn: AtomicU32,
+    fate: AtomicU8,
+}
+
+/// What has become of the head that arrives now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Fate {
+    /// Nothing of it has come, or it was read.
+    None,
+    /// Some of it has come.
+    Begun,
+    TooLarge,
+    TimedOut,
+    /// Its sender left before it was whole.
+    Left,
+}
 
 impl HeadPhase {
     /// The head has been parsed; what follows is body.
     pub(crate) fn head_done(&self) {
-        self.0.fetch_or(1, Ordering::Relaxed);
+        self.turn.fetch_or(1, Ordering::Relaxed);
+        self.set(Fate::None);
     }
 
     /// The request is over; the next byte begins a head.
     pub(crate) fn await_head(&self) {
         // Wraps after two thousand million requests, which only resets the bounds once.
-        let in_request = self.0.fetch_or(1, Ordering::Relaxed) | 1;
-        self.0.store(in_request.wrapping_add(1), Ordering::Relaxed);
+        let in_request = self.turn.fetch_or(1, Ordering::Relaxed) | 1;
+        self.turn
+            .store(in_request.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Why the last head never became a request, when it was answered with an error all the same.
+    pub(crate) fn refused(&self) -> Option<Code> {
+        let fate = self.fate.load(Ordering::Relaxed);
+        [
+            (Fate::Begun, Code::BadRequest),
+            (Fate::TooLarge, Code::HeadersTooLarge),
+            (Fate::TimedOut, Code::RequestTimeout),
+        ]
+        .into_iter()
+        .find_map(|(known, code)| (known as u8 == fate).then_some(code))
     }
 
     fn turn(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, fate: Fate) {
+        self.fate.store(fate as u8, Ordering::Relaxed);
     }
 }
 
@@ -146,11 +182,17 @@ impl AsyncRead for Wire {
         let before = buffer.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut this.io).poll_read(cx, buffer) {
             read?;
-            guard.seen += buffer.filled().len() - before;
+            let more = buffer.filled().len() - before;
+            guard.seen += more;
+            if guard.seen > 0 {
+                let fate = if more == 0 { Fate::Left } else { Fate::Begun };
+                guard.phase.set(fate);
+            }
             if guard.seen <= guard.limit_bytes + HEAD_SLACK_BYTES {
                 return Poll::Ready(Ok(()));
             }
             guard.refused = true;
+            guard.phase.set(Fate::TooLarge);
             buffer.set_filled(before);
             this.refuse(cx, "431 Request Header Fields Too Large");
             return Poll::Ready(Ok(()));
@@ -165,6 +207,7 @@ impl AsyncRead for Wire {
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + timeout)));
         ready!(deadline.as_mut().poll(cx));
         guard.refused = true;
+        guard.phase.set(Fate::TimedOut);
         this.refuse(cx, "408 Request Timeout");
         Poll::Ready(Ok(()))
     }

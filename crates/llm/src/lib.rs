@@ -2,7 +2,7 @@
 //!
 //! A call is classified by its path ([`classify`]), read once ([`Call::parse`]), matched to the
 //! backends that could run it ([`candidates`]), and, with a permit for each, planned ([`plan`]).
-//! What comes back passes through a [`Stream`] or is read by [`usage_from_answer`]. Bytes that
+//! What comes back passes through a [`Stream`] or is read by [`read_answer`]. Bytes that
 //! need no change are never changed: a call is edited by splicing, an answer is cut between events.
 //!
 //! Nothing here does I/O, reads a clock or logs; time and randomness are arguments.
@@ -30,4 +30,4 @@ pub use refusal::{error_frame, is_error_in_dialect, refusal_body, refusal_header
 pub use retry::{Failure, Retryable, retry_verdict};
 pub use rule::{Backend, Model, Models, Provider, Retry, RetryOn, Rule, Timeouts};
 pub use stream::{DEFAULT_EVENT_LIMIT_BYTES, Stream, StreamError, Truncated};
-pub use usage::{Source, Usage, answer_is_whole, usage_from_answer};
+pub use usage::{Source, Usage, read_answer};

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use waypoint_policy::Operation;
-use waypoint_wire::json::{self, Kind, Object, Options, Surrogates, UniqueKeys};
+use waypoint_wire::json::{self, JsonError, Kind, Object, Options, Surrogates, UniqueKeys, Value};
 
 use crate::Dialect;
 
@@ -42,23 +42,24 @@ pub enum Source {
     Estimated,
 }
 
-/// The usage of a plain JSON answer; `None` when it reports none.
+/// Reads a plain answer once: whether it is one complete JSON object, so that nothing of it is
+/// missing, and the usage it reports, if it does.
 ///
 /// Counting tokens uses none, so [`Operation::CountTokens`] never reports any.
-#[must_use]
-pub fn usage_from_answer(dialect: Dialect, operation: Operation, body: &[u8]) -> Option<Usage> {
+///
+/// # Errors
+/// [`JsonError`] when it is cut, or is no object.
+pub fn read_answer(
+    dialect: Dialect,
+    operation: Operation,
+    body: &[u8],
+) -> Result<Option<Usage>, JsonError> {
+    let answer = json::parse_object(body, &LENIENT)?;
     if matches!(operation, Operation::CountTokens | Operation::Models) {
-        return None;
+        return Ok(None);
     }
-    let answer = json::parse_object(body, &LENIENT).ok()?;
     let mut reported = Reported::default();
-    reported.read(&answer).then(|| reported.usage(dialect))
-}
-
-/// Whether a plain answer is one complete JSON object, so that nothing of it is missing.
-#[must_use]
-pub fn answer_is_whole(body: &[u8]) -> bool {
-    json::validate(body, &LENIENT).is_ok_and(|value| value.kind == Kind::Object)
+    Ok(reported.read(&answer).then(|| reported.usage(dialect)))
 }
 
 /// What a provider has reported so far, in its own terms.
@@ -78,56 +79,31 @@ impl Reported {
     pub(crate) fn read(&mut self, holder: &Object<'_>) -> bool {
         let usage = holder
             .value_of("usage")
-            .or_else(|| nested(holder, "x_groq")?.value_of("usage"))
+            .filter(|usage| usage.kind == Kind::Object)
+            .or_else(|| {
+                let mut members = json::members(holder.value_of("x_groq")?);
+                members
+                    .find(|(key, _)| key == "usage")
+                    .map(|(_, usage)| usage)
+            })
             .filter(|usage| usage.kind == Kind::Object);
-        let Some(usage) = usage.and_then(|usage| json::object(usage).ok()) else {
+        let Some(usage) = usage else {
             return false;
         };
-        last(
-            &mut self.input,
-            number(&usage, &["prompt_tokens", "input_tokens"]),
-        );
-        last(
-            &mut self.output,
-            number(&usage, &["completion_tokens", "output_tokens"]),
-        );
-        last(&mut self.total, number(&usage, &["total_tokens"]));
+        let mut found = Found::default();
+        for (key, value) in json::members(usage) {
+            found.note(&key, value);
+        }
+        last(&mut self.input, found.prompt.or(found.input));
+        last(&mut self.output, found.completion.or(found.output));
+        last(&mut self.total, found.total);
         // Anthropic and DeepSeek report the cache beside the input, OpenAI in its details.
-        last(
-            &mut self.cached,
-            number(
-                &usage,
-                &["cache_read_input_tokens", "prompt_cache_hit_tokens"],
-            ),
-        );
-        last(
-            &mut self.cache_write,
-            number(&usage, &["cache_creation_input_tokens"]),
-        );
-        if let Some(created) = nested(&usage, "cache_creation")
-            && self.cache_write.is_none()
-        {
-            let parts = ["ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"];
-            self.cache_write = parts
-                .iter()
-                .filter_map(|part| number(&created, &[part]))
-                .reduce(u64::saturating_add);
-        }
-        for details in ["prompt_tokens_details", "input_tokens_details"] {
-            if let Some(details) = nested(&usage, details) {
-                last(&mut self.cached, number(&details, &["cached_tokens"]));
-                last(
-                    &mut self.cache_write,
-                    number(&details, &["cache_write_tokens"]),
-                );
-            }
-        }
-        for details in ["completion_tokens_details", "output_tokens_details"] {
-            if let Some(details) = nested(&usage, details) {
-                let names = ["reasoning_tokens", "thinking_tokens"];
-                last(&mut self.reasoning, number(&details, &names));
-            }
-        }
+        let cached = found.cached_details.or(found.cache_read);
+        last(&mut self.cached, cached.or(found.cache_hit));
+        let parts = self.cache_write.is_none().then_some(found.cache_parts);
+        let written = found.written_details.or(found.cache_creation);
+        last(&mut self.cache_write, written.or(parts.flatten()));
+        last(&mut self.reasoning, found.reasoning.or(found.thinking));
         true
     }
 
@@ -162,18 +138,80 @@ impl Reported {
     }
 }
 
+/// The numbers of one `usage` object, each under the names that providers give it.
+#[derive(Default)]
+struct Found {
+    prompt: Option<u64>,
+    input: Option<u64>,
+    completion: Option<u64>,
+    output: Option<u64>,
+    total: Option<u64>,
+    cache_read: Option<u64>,
+    cache_hit: Option<u64>,
+    cache_creation: Option<u64>,
+    cache_parts: Option<u64>,
+    cached_details: Option<u64>,
+    written_details: Option<u64>,
+    reasoning: Option<u64>,
+    thinking: Option<u64>,
+}
+
+impl Found {
+    fn note(&mut self, key: &str, value: Value<'_>) {
+        let field = match key {
+            "prompt_tokens" => &mut self.prompt,
+            "input_tokens" => &mut self.input,
+            "completion_tokens" => &mut self.completion,
+            "output_tokens" => &mut self.output,
+            "total_tokens" => &mut self.total,
+            "cache_read_input_tokens" => &mut self.cache_read,
+            "prompt_cache_hit_tokens" => &mut self.cache_hit,
+            "cache_creation_input_tokens" => &mut self.cache_creation,
+            "cache_creation" => {
+                for (key, value) in json::members(value) {
+                    if matches!(
+                        &*key,
+                        "ephemeral_5m_input_tokens" | "ephemeral_1h_input_tokens"
+                    ) && let Some(part) = value.as_u64()
+                    {
+                        let parts = self.cache_parts.unwrap_or_default();
+                        self.cache_parts = Some(parts.saturating_add(part));
+                    }
+                }
+                return;
+            }
+            "prompt_tokens_details" | "input_tokens_details" => {
+                for (key, value) in json::members(value) {
+                    match &*key {
+                        "cached_tokens" => last(&mut self.cached_details, value.as_u64()),
+                        "cache_write_tokens" => last(&mut self.written_details, value.as_u64()),
+                        _ => {}
+                    }
+                }
+                return;
+            }
+            "completion_tokens_details" | "output_tokens_details" => {
+                for (key, value) in json::members(value) {
+                    match &*key {
+                        "reasoning_tokens" => last(&mut self.reasoning, value.as_u64()),
+                        "thinking_tokens" => last(&mut self.thinking, value.as_u64()),
+                        _ => {}
+                    }
+                }
+                return;
+            }
+            _ => return,
+        };
+        last(field, value.as_u64());
+    }
+}
+
 fn last(field: &mut Option<u64>, reported: Option<u64>) {
     *field = reported.or(*field);
 }
 
 pub(crate) fn nested<'a>(object: &Object<'a>, name: &str) -> Option<Object<'a>> {
     json::object(object.value_of(name)?).ok()
-}
-
-fn number(object: &Object<'_>, names: &[&str]) -> Option<u64> {
-    names
-        .iter()
-        .find_map(|name| object.value_of(name)?.as_u64())
 }
 
 #[cfg(test)]

@@ -37,4 +37,4 @@ pub use listen::cut_listen;
 pub use mirror::{decode_name, encode_name};
 pub use refusal::{Denial, McpRefusal, refusal_message};
 pub use stream::{Expected, StreamFilter, UnknownIds};
-pub use task::task_created;
+pub use task::read_answer;

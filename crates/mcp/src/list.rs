@@ -1,8 +1,10 @@
 //! Lists: taking out what the caller may not use.
 
+use std::borrow::Cow;
+
 use waypoint_wire::{
-    json::{self, Object, Value},
-    jsonrpc::{self, IdKey, JsonRpcError, Message},
+    json::{self, Members, Object, Value},
+    jsonrpc::{self, JsonRpcError, Message},
     sse::SseError,
 };
 
@@ -113,19 +115,23 @@ pub fn filter_result(
     expected_id: &[u8],
     mut keep: impl FnMut(&str) -> bool,
 ) -> Result<Filtered, FilterError> {
-    let Message::Response { id, result, .. } = jsonrpc::parse_answer(message)? else {
+    let Message::Response {
+        id, result, fields, ..
+    } = jsonrpc::parse_answer(message)?
+    else {
         return Err(FilterError::NotAResponse);
     };
     match id {
-        Some(id) if Some(id.key()) == IdKey::of(expected_id) => {}
+        Some(id) if id.is(expected_id) => {}
         // An error that names no request lists nothing.
         None => {}
         Some(_) => return Err(FilterError::UnexpectedId),
     }
-    let Some(result) = result else {
+    if result.is_none() {
         return Ok(Filtered::Unchanged);
-    };
-    let edits = edit_list(&[list], era, result, &mut |_, name| keep(name))?;
+    }
+    let result = fields.ok_or(FilterError::BadList)?;
+    let edits = edit_list(&[list], era, &result, &mut |_, name| keep(name))?;
     Ok(finish(edits, message))
 }
 
@@ -144,32 +150,34 @@ pub(crate) type Keep<'k> = dyn FnMut(ListKind, &str) -> bool + 'k;
 pub(crate) fn edit_list(
     kinds: &[ListKind],
     era: Era,
-    result: Value<'_>,
+    result: &Object<'_>,
     keep: &mut Keep<'_>,
 ) -> Result<Edits, FilterError> {
-    let result = json::object(result).map_err(|_| FilterError::BadList)?;
     let mut edits = Edits::default();
     for &kind in kinds {
-        if folds(&result, kind.key()) {
+        if folds(result, kind.key()) {
             return Err(FilterError::BadList);
         }
         let Some(array) = result.value_of(kind.key()) else {
             continue;
         };
-        let items = json::array(array).map_err(|_| FilterError::BadList)?;
+        let items = json::objects(array, |members| name(kind, members))
+            .map_err(|_| FilterError::BadList)?;
+        let all = items.len();
         let kept: Vec<_> = items
-            .iter()
-            .filter(|item| {
-                name(kind, **item).is_some_and(|name| keep(kind, &name)) && usable(kind, era, item)
+            .into_iter()
+            .filter(|(item, name)| {
+                let name = name.as_ref().and_then(Option::as_ref);
+                name.is_some_and(|name| keep(kind, name)) && usable(kind, era, item)
             })
-            .copied()
+            .map(|(item, _)| item)
             .collect();
-        if kept.len() < items.len() {
+        if kept.len() < all {
             edits.keep(array, &kept);
         }
     }
     if era == Era::Modern {
-        make_private(&mut edits, &result)?;
+        make_private(&mut edits, result)?;
     }
     Ok(edits)
 }
@@ -188,12 +196,21 @@ fn folds(object: &Object<'_>, key: &str) -> bool {
         .any(|member| json::folds_to(&member.key, key))
 }
 
-fn name<'a>(kind: ListKind, item: Value<'a>) -> Option<std::borrow::Cow<'a, str>> {
-    let item = json::object(item).ok()?;
-    if folds(&item, kind.name()) {
-        return None;
+/// What an item is called; `None` when two readers could disagree about it: no name, two of them,
+/// or a key that passes for it.
+fn name<'a>(kind: ListKind, members: &mut Members<'a>) -> Option<Cow<'a, str>> {
+    let mut name = None;
+    for (key, value) in members {
+        if key == kind.name() {
+            if name.is_some() {
+                return None;
+            }
+            name = Some(value.as_str()?);
+        } else if json::folds_to(&key, kind.name()) {
+            return None;
+        }
     }
-    item.value_of(kind.name())?.as_str()
+    name
 }
 
 /// Tools whose header annotations are invalid must not be offered to clients.

@@ -146,11 +146,13 @@ impl StreamFilter {
     }
 
     fn message(&mut self, data: &[u8], keep: &mut Keep<'_>) -> Result<Verdict, FilterError> {
-        let (id, result) = match jsonrpc::parse_answer(data)? {
+        let (id, result, fields) = match jsonrpc::parse_answer(data)? {
             // Modern servers ask inside results, never on a stream.
             Message::Request { .. } if self.era == Era::Modern => return Ok(Verdict::Drop),
             Message::Request { .. } | Message::Notification { .. } => return Ok(Verdict::Pass),
-            Message::Response { id, result, .. } => (id, result),
+            Message::Response {
+                id, result, fields, ..
+            } => (id, result, fields),
         };
         let Some(id) = id.map(|id| id.key()) else {
             // Only an error may lack an id.
@@ -162,31 +164,36 @@ impl StreamFilter {
                 (UnknownIds::Drop, _) => Ok(Verdict::Drop),
                 (UnknownIds::Refuse, _) => Err(FilterError::UnexpectedId),
                 (UnknownIds::ByShape, None) => Ok(Verdict::Pass),
-                (UnknownIds::ByShape, Some(result)) => self.by_shape(result, data, keep),
+                (UnknownIds::ByShape, Some(_)) => {
+                    let result = fields.ok_or(FilterError::BadList)?;
+                    self.by_shape(&result, data, keep)
+                }
             };
         };
         self.answered += 1;
         let edits = match (expected.list, result) {
             (_, None) => return Ok(Verdict::Pass),
-            (None, Some(result)) => {
-                if let Some(task) = task::created_in(result) {
+            (None, Some(_)) => {
+                if let Some(task) = fields.as_ref().and_then(task::created_in) {
                     self.task = Some(task);
                 }
                 return Ok(Verdict::Pass);
             }
-            (Some(list), Some(result)) => list::edit_list(&[list], self.era, result, keep)?,
+            (Some(list), Some(_)) => {
+                let result = fields.ok_or(FilterError::BadList)?;
+                list::edit_list(&[list], self.era, &result, keep)?
+            }
         };
         Ok(verdict(list::finish(edits, data)))
     }
 
     fn by_shape(
         &self,
-        result: json::Value<'_>,
+        result: &json::Object<'_>,
         data: &[u8],
         keep: &mut Keep<'_>,
     ) -> Result<Verdict, FilterError> {
-        let object = json::object(result).map_err(|_| FilterError::BadList)?;
-        if !list::is_list(&object) {
+        if !list::is_list(result) {
             return Ok(Verdict::Pass);
         }
         let edits = list::edit_list(ListKind::ALL, self.era, result, keep)?;

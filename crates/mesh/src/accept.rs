@@ -115,12 +115,16 @@ pub struct Listener {
 impl Listener {
     /// Binds a socket; `connections` is the cap of open connections.
     ///
+    /// `beside` are listeners of ours on the same port that are about to be closed: they may share
+    /// it until then.
+    ///
     /// # Errors
     /// The operating system's, with the address in the message.
     pub fn bind(
         address: SocketAddr,
         connections: usize,
         settings: ListenerSettings,
+        beside: &[&Self],
     ) -> io::Result<Self> {
         let bind = || -> io::Result<TcpListener> {
             let socket = match address {
@@ -128,10 +132,21 @@ impl Listener {
                 SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
             };
             socket.set_reuseaddr(true)?;
+            // Set on both sides, and only then: nobody else can share a port with us unnoticed.
+            socket.set_reuseport(!beside.is_empty())?;
+            for other in beside {
+                socket2::SockRef::from(&other.socket).set_reuse_port(true)?;
+            }
             socket.bind(address)?;
-            socket.listen(4096)
+            let socket = socket.listen(4096)?;
+            socket2::SockRef::from(&socket).set_reuse_port(false)?;
+            Ok(socket)
         };
-        let socket = bind().map_err(|error| {
+        let bound = bind();
+        for other in beside {
+            let _ = socket2::SockRef::from(&other.socket).set_reuse_port(false);
+        }
+        let socket = bound.map_err(|error| {
             io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
         })?;
         let local = socket.local_addr()?;

@@ -74,7 +74,7 @@ pub(crate) fn scan(paths: &[PathBuf], limits: Limits) -> Scan {
             .map(|path| path.display().to_string())
             .collect();
         let message = format!(
-            "there is no *.yaml, *.yml or *.json file in {}",
+            "there is no *.yaml, *.yml or *.json file in {}; name a file, or a directory of them",
             names.join(", ")
         );
         walk.scan

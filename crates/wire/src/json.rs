@@ -25,7 +25,7 @@ mod walk;
 mod tests;
 
 pub use text::folds_to;
-pub use view::{Kind, Member, Object, Value, array, object};
+pub use view::{Kind, Member, Members, Object, Value, array, members, object, objects};
 
 /// What a document must keep to beyond the grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,8 @@ impl Default for Options {
 pub enum UniqueKeys {
     /// The outermost object only.
     TopLevel,
+    /// The outermost object and the objects that its members hold.
+    TwoLevels,
     /// Every object of the document.
     Everywhere,
 }
@@ -183,8 +185,8 @@ pub fn parse_object<'a>(bytes: &'a [u8], options: &Options) -> Result<Object<'a>
 /// The second object is absent where `key` is, or holds something else.
 ///
 /// # Errors
-/// As [`parse_object`]. A key repeated in the inner object is refused under
-/// [`UniqueKeys::Everywhere`] only.
+/// As [`parse_object`]. A key repeated in the inner object is not refused under
+/// [`UniqueKeys::TopLevel`].
 pub fn parse_nested<'a>(
     bytes: &'a [u8],
     options: &Options,

@@ -63,6 +63,12 @@ impl<'a> Id<'a> {
         }
     }
 
+    /// Whether this is the id that was written as `raw`.
+    #[must_use]
+    pub fn is(&self, raw: &[u8]) -> bool {
+        self.raw() == raw || Some(self.key()) == IdKey::of(raw)
+    }
+
     fn of(value: Value<'a>) -> Option<Self> {
         let fits = match value.kind {
             Kind::String => value.as_str().is_some(),
@@ -122,6 +128,8 @@ pub enum Message<'a> {
         id: Option<Id<'a>>,
         /// What came out.
         result: Option<Value<'a>>,
+        /// The members of `result`, where that is an object and came from a server.
+        fields: Option<Object<'a>>,
         /// An error object.
         error: Option<Value<'a>>,
     },
@@ -188,16 +196,16 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, JsonRpcError> {
 
 /// Reads a message that a server sends, leniently where only its content is concerned.
 ///
-/// Values below the message's own keys may nest to 512, repeat keys and hold
-/// unpaired surrogates, because servers put foreign text there. An error may
-/// lack an id or have a null one.
+/// Values below the keys of the message and of its result, error or params may
+/// repeat keys, nest to 512 and hold unpaired surrogates, because servers put
+/// foreign text there. An error may lack an id or have a null one.
 ///
 /// # Errors
 /// [`JsonRpcError`].
 pub fn parse_answer(bytes: &[u8]) -> Result<Message<'_>, JsonRpcError> {
     let options = Options {
         max_depth: 512,
-        unique_keys: UniqueKeys::TopLevel,
+        unique_keys: UniqueKeys::TwoLevels,
         surrogates: Surrogates::Any,
     };
     message(bytes, &options, Side::Server)
@@ -229,8 +237,13 @@ fn message<'a>(
     options: &Options,
     side: Side,
 ) -> Result<Message<'a>, JsonRpcError> {
-    let (top, params) =
-        json::parse_nested(bytes, options, "params").map_err(|error| match error {
+    // What is looked into is found in the same pass: a client's parameters, a server's result.
+    let inner_key = match side {
+        Side::Client => "params",
+        Side::Server => "result",
+    };
+    let (top, inner) =
+        json::parse_nested(bytes, options, inner_key).map_err(|error| match error {
             // Only a whole, valid document gets this far.
             JsonError::NotObject if first_byte(bytes) == Some(b'[') => JsonRpcError::Batch,
             JsonError::NotObject => JsonRpcError::NotObject,
@@ -245,15 +258,19 @@ fn message<'a>(
     let result = top.value_of("result");
     let error = top.value_of("error");
     let Some(method) = text("method") else {
-        return response(id, result, error, side);
+        return response(id, result, inner, error, side);
     };
     let method = method.ok_or(JsonRpcError::Method)?;
     if result.is_some() || error.is_some() {
         return Err(JsonRpcError::Shape);
     }
-    if params.is_none() && top.get("params").is_some() {
-        return Err(JsonRpcError::Params);
-    }
+    let params = match (side, top.value_of("params")) {
+        (_, None) => None,
+        (Side::Client, Some(_)) => Some(inner.ok_or(JsonRpcError::Params)?),
+        (Side::Server, Some(params)) => {
+            Some(json::object(params).map_err(|_| JsonRpcError::Params)?)
+        }
+    };
     if let (Some(params), Side::Client) = (&params, side) {
         refuse_look_alikes(params, PARAM_KEYS)?;
     }
@@ -270,6 +287,7 @@ fn message<'a>(
 fn response<'a>(
     id: Option<Value<'a>>,
     result: Option<Value<'a>>,
+    fields: Option<Object<'a>>,
     error: Option<Value<'a>>,
     side: Side,
 ) -> Result<Message<'a>, JsonRpcError> {
@@ -283,7 +301,12 @@ fn response<'a>(
         None => return Err(JsonRpcError::Shape),
         Some(id) => Some(Id::of(id).ok_or(JsonRpcError::Id)?),
     };
-    Ok(Message::Response { id, result, error })
+    Ok(Message::Response {
+        id,
+        result,
+        fields: fields.filter(|_| side == Side::Server),
+        error,
+    })
 }
 
 fn first_byte(bytes: &[u8]) -> Option<u8> {

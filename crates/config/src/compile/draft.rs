@@ -136,7 +136,8 @@ impl Drafts<'_> {
             let needs = |draft: &&RouteDraft<'_>| {
                 draft.listeners.contains(&index) && !matches!(draft.route, Route::Plain(_))
             };
-            if anonymous && self.routes.iter().any(|draft| needs(&draft)) {
+            if anonymous && chosen.parameters_known && self.routes.iter().any(|draft| needs(&draft))
+            {
                 let message = format!(
                     "callers of listener `{}` have no identity, so LLM and MCP routes refuse them; ask \
                      for client certificates in the WaypointParameters",

@@ -1,11 +1,12 @@
 //! The Gateway that is compiled for, and its listeners.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use waypoint_policy::ObjectName;
 
-use super::parameters::{Compiled, switch};
+use super::parameters::{Compiled, everywhere, switch};
 use super::set::{Decoded, Set};
 use super::{GATEWAY_CLASS, endpoint, missing, refs};
 use crate::kind::ObjectKind;
@@ -58,7 +59,10 @@ pub(super) fn choose(
         [] if set.any_broken(ObjectKind::Gateway) => {}
         [] => out.global(
             "no-gateway",
-            format!("there is no Gateway of class `{GATEWAY_CLASS}`"),
+            format!(
+                "there is no Gateway of class `{GATEWAY_CLASS}`; add one with \
+                 `gatewayClassName: {GATEWAY_CLASS}`, whose listeners say where to serve"
+            ),
         ),
         several => {
             let names: Vec<String> = several.iter().map(ObjectName::to_string).collect();
@@ -82,6 +86,10 @@ pub(super) struct Chosen<'a> {
     pub(super) mcp: bool,
     /// The listeners that are served; an import form may add to them.
     pub(super) listeners: Vec<Listener>,
+    /// Whether what the WaypointParameters say is known; if not, that has been reported.
+    pub(super) parameters_known: bool,
+    /// Other waypoints are compiled for in the same run: what is not attached here is theirs.
+    pub(super) beside_others: bool,
 }
 
 impl<'a> Chosen<'a> {
@@ -89,6 +97,7 @@ impl<'a> Chosen<'a> {
         set: &'a Set<'a>,
         gateway: &'a Decoded<'a, raw::Gateway>,
         parameters: &Compiled<'_>,
+        beside_others: bool,
         out: &mut Diagnostics,
     ) -> Self {
         let object = gateway.object;
@@ -146,7 +155,21 @@ impl<'a> Chosen<'a> {
             llm,
             mcp,
             listeners,
+            parameters_known: parameters.known,
+            beside_others,
         }
+    }
+
+    /// The settings for an object that is attached to this waypoint, or is not. Where another
+    /// waypoint's settings decide about it, ours are no reason for an error.
+    pub(super) fn parameters_of(&self, attached: bool) -> Cow<'_, Parameters> {
+        if attached || !self.beside_others {
+            return Cow::Borrowed(&self.parameters);
+        }
+        Cow::Owned(Parameters {
+            allow_private: everywhere(),
+            ..self.parameters.clone()
+        })
     }
 }
 

@@ -66,6 +66,7 @@ pub(super) fn compile<'a>(
                 drafts.routes.push(RouteDraft {
                     route: Route::Plain(PlainRoute {
                         name: object.name.clone(),
+                        label: format!("HTTPRoute/{}", object.name).into(),
                         rule: index,
                         targets: Vec::new(),
                         matched: matched.clone(),

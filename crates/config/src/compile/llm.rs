@@ -1,9 +1,10 @@
 //! `LLMProvider` and `LLMRoute`.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use waypoint_llm as llm;
-use waypoint_policy::{Kind, ObjectRef, Operation, Pattern, ProviderId};
+use waypoint_policy::{Kind, ObjectName, ObjectRef, Operation, Pattern, ProviderId};
 
 use super::draft::{Drafts, ProviderDraft, RouteDraft};
 use super::endpoint::{self, TlsChoice};
@@ -13,7 +14,7 @@ use super::{attach, missing, refs};
 use crate::kind::ObjectKind;
 use crate::object::{At, Diagnostics};
 use crate::raw::llm as raw;
-use crate::snapshot::{LlmRoute, PathMatch, PlainMatch, Route};
+use crate::snapshot::{LlmRoute, Parameters, PathMatch, PlainMatch, Route};
 
 const MAX_ATTEMPTS: u32 = 10;
 const MAX_WEIGHT: u32 = 1_000_000;
@@ -26,16 +27,39 @@ pub(super) fn providers(
     drafts: &mut Drafts<'_>,
     out: &mut Diagnostics,
 ) {
+    let called = called(set, chosen);
     for provider in set.providers.values() {
-        if let Some(draft) = one_provider(set, chosen, provider, out) {
+        let parameters = chosen.parameters_of(called.contains(&provider.object.name));
+        if let Some(draft) = one_provider(set, &parameters, provider, out) {
             drafts.add_provider(draft);
         }
     }
 }
 
+/// The providers that routes of this waypoint lead to.
+fn called(set: &Set<'_>, chosen: &Chosen<'_>) -> HashSet<ObjectName> {
+    // What is wrong with the attachment is said when the routes are compiled.
+    let mut unsaid = Diagnostics::default();
+    let mut called = HashSet::new();
+    for route in set.llm_routes.values() {
+        let parents = route.raw.parent_refs.as_deref();
+        if attach::listeners(set, chosen, route.object, parents, &mut unsaid).is_none() {
+            continue;
+        }
+        for backend in route.raw.rules.iter().flat_map(|rule| &rule.backend_refs) {
+            let namespace = backend.namespace.as_deref();
+            called.insert(ObjectName::new(
+                namespace.unwrap_or(&route.object.name.namespace),
+                &backend.name,
+            ));
+        }
+    }
+    called
+}
+
 fn one_provider(
     set: &Set<'_>,
-    chosen: &Chosen<'_>,
+    parameters: &Parameters,
     provider: &Decoded<'_, raw::LlmProvider>,
     out: &mut Diagnostics,
 ) -> Option<ProviderDraft> {
@@ -66,7 +90,7 @@ fn one_provider(
         llm::Dialect::OpenAi => "https://api.openai.com",
         llm::Dialect::Anthropic => "https://api.anthropic.com",
     });
-    let endpoint = endpoint::of_url(text, tls, &chosen.parameters, at.key("endpoint"), out);
+    let endpoint = endpoint::of_url(text, tls, parameters, at.key("endpoint"), out);
     let credential = refs::credential(
         set,
         object,
@@ -259,6 +283,7 @@ pub(super) fn routes<'a>(
             at: prefix_at,
             route: Route::Llm(LlmRoute {
                 name: object.name.clone(),
+                label: format!("LLMRoute/{}", object.name).into(),
                 targets: Vec::new(),
                 prefix,
                 rules,

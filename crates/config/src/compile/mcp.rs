@@ -87,7 +87,8 @@ fn one_route<'a>(
         let message = "`targets` is not supported yet; use `destination`";
         out.error(at.key("targets"), "not-enforced", message);
     }
-    let server = server(set, &chosen.parameters, proxy, route, at, drafts, out);
+    let parameters = chosen.parameters_of(listeners.is_some());
+    let server = server(set, &parameters, proxy, route, at, drafts, out);
     let name = object.name.clone();
     drafts.sections.push(McpSection {
         proxy: name.clone(),
@@ -132,6 +133,7 @@ fn one_route<'a>(
         title: format!("{} route `{}`", super::title(object), route.name),
         at: prefix_at,
         route: Route::Mcp(McpRoute {
+            label: format!("MCPProxy/{name}/{section}").into(),
             name,
             section,
             targets: Vec::new(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use waypoint_policy::{ObjectName, Posture};
 
 use super::missing;
@@ -25,6 +26,9 @@ pub(super) struct Compiled<'a> {
     pub(super) parameters: Parameters,
     /// The object, for what is said by listener.
     pub(super) source: Option<&'a Decoded<'a, WaypointParameters>>,
+    /// Whether the object that is named could be read. What it may have allowed is no reason for
+    /// further errors if not.
+    pub(super) known: bool,
 }
 
 impl Compiled<'_> {
@@ -40,7 +44,10 @@ pub(super) fn compile<'a>(
     gateway: &Decoded<'_, Gateway>,
     out: &mut Diagnostics,
 ) -> Compiled<'a> {
+    let mark = out.len();
     let source = find(set, gateway, out);
+    let known = source.is_some()
+        || (!out.errors_since(mark) && !set.any_broken(ObjectKind::WaypointParameters));
     let mesh = mesh_domains(set, out);
     let default = WaypointParameters::default();
     let (raw, at) = match source {
@@ -76,11 +83,15 @@ pub(super) fn compile<'a>(
     }
     let parameters = Parameters {
         trust_domains,
-        allow_private: raw
-            .allow_private_endpoints
-            .iter()
-            .map(|net| net.0.trunc())
-            .collect(),
+        allow_private: match known {
+            true => raw
+                .allow_private_endpoints
+                .iter()
+                .map(|net| net.0.trunc())
+                .collect(),
+            // An error stands, so that nothing of this is ever served.
+            false => everywhere(),
+        },
         audit: audit(raw, at, out),
         limits: limits(&raw.limits, at.key("limits"), out),
         drain: raw.drain_timeout.map_or(DEFAULT_DRAIN, |drain| drain.0),
@@ -91,7 +102,13 @@ pub(super) fn compile<'a>(
         posture: super::posture(raw.posture),
         parameters,
         source,
+        known,
     }
+}
+
+/// All addresses, for what is compiled only to look for other mistakes.
+pub(super) fn everywhere() -> Vec<IpNet> {
+    vec![Ipv4Net::default().into(), Ipv6Net::default().into()]
 }
 
 /// The object a Gateway names, or else its class.

@@ -117,6 +117,7 @@ fn virtual_service<'a>(
                 drafts.routes.push(RouteDraft {
                     route: Route::Llm(LlmRoute {
                         name: import.object.name.clone(),
+                        label: format!("LLMRoute/{}", import.object.name).into(),
                         targets: Vec::new(),
                         // The provider's own paths begin at the root; the prefix only chooses.
                         prefix: "/".to_owned(),

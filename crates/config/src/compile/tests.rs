@@ -145,6 +145,44 @@ fn several_gateways_need_a_choice() {
     }
 }
 
+/// A typo in the settings is one finding, not one for each thing that the settings would say.
+#[test]
+fn settings_that_cannot_be_read_are_no_reason_for_more() {
+    let mut files = directory("config/examples/quickstart");
+    for file in &mut files {
+        file.text = file.text.replace("posture:", "postrue:");
+    }
+    let outcome = compile(&files, &Options::default());
+    assert!(outcome.snapshot.is_none());
+    let codes: Vec<_> = outcome.diagnostics.iter().map(|d| d.code).collect();
+    assert_eq!(codes, ["unknown-field"], "{:#?}", outcome.diagnostics);
+}
+
+#[test]
+fn one_waypoints_settings_are_no_reason_for_errors_in_anothers_objects() {
+    let mut files = directory("config/examples/quickstart");
+    files.extend(directory("config/examples/code-review"));
+    let outcome = check(&files, &Options::default());
+    let errors: Vec<_> = outcome
+        .diagnostics
+        .iter()
+        .filter(|d| d.is_error())
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+    // What is attached to a waypoint is still held to its settings.
+    for file in &mut files {
+        file.text = file
+            .text
+            .replace("allowPrivateEndpoints: [127.0.0.0/8]", "");
+    }
+    let outcome = check(&files, &Options::default());
+    let errors = outcome.diagnostics.iter().filter(|d| d.is_error());
+    assert_eq!(
+        errors.map(|d| d.code).collect::<Vec<_>>(),
+        ["private-endpoint"]
+    );
+}
+
 #[test]
 fn imports_llm_egress() {
     let gateway = Some((

@@ -9,6 +9,7 @@ use crate::snapshot::{PathMatch, PlainMatch, PlainRoute, Route};
 fn route(rule: usize, matched: &PlainMatch) -> Route {
     Route::Plain(PlainRoute {
         name: ObjectName::new("n", "r"),
+        label: "HTTPRoute/n/r".into(),
         rule,
         targets: Vec::new(),
         matched: matched.clone(),

@@ -59,7 +59,7 @@ pub(super) async fn http2(
 ) -> Result<Answer, ExchangeError> {
     let body = outgoing.body;
     session
-        .write_request_header(Box::new(outgoing.head.clone()), body.is_empty())
+        .write_request_header(Box::new(outgoing.head.to_http2()?), body.is_empty())
         .map_err(|error| from_pingora(&error, false))?;
     if !body.is_empty() {
         // The body is written while the answer is awaited: an upstream may answer early.
@@ -104,10 +104,6 @@ pub(super) async fn http2(
 }
 
 impl Answer {
-    pub(crate) fn headers(&self) -> &HeaderMap {
-        &self.headers
-    }
-
     pub(crate) fn status(&self) -> u16 {
         self.status.as_u16()
     }
@@ -117,9 +113,9 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Lets go of the headers once they have been passed on: a stream may be long.
-    pub(crate) fn forget_headers(&mut self) {
-        self.headers = HeaderMap::new();
+    /// Gives the headers away; the answer has none from here on.
+    pub(crate) fn take_headers(&mut self) -> HeaderMap {
+        std::mem::take(&mut self.headers)
     }
 
     /// The next piece of the body; `None` at its end, when the connection is given back. Loses

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
-use pingora_core::protocols::http::v1::client::http_req_header_to_wire;
 use tokio::io::AsyncWriteExt;
 use waypoint_mesh::Io;
 
@@ -51,19 +50,25 @@ pub(super) async fn exchange(
     upstream: &Arc<Upstream>,
     outgoing: &Outgoing<'_>,
 ) -> Result<Answered, ExchangeError> {
-    let head = http_req_header_to_wire(outgoing.head).ok_or(ExchangeError::Malformed)?;
     // Head and body leave in one write. A write that fails because the peer began to answer, or
     // closed after answering, still leaves an answer to read; if there is none, reading says so.
     let whole = async {
-        io.write_all(&head).await?;
+        io.write_all(outgoing.head.as_bytes()).await?;
+        io.write_all(b"\r\n").await?;
         io.write_all(outgoing.body).await?;
         io.flush().await
     };
     let whole = whole.await.is_ok();
     let mut input = Bytes::new();
     let mut interim = 0;
+    let mut may_be_whole = false;
     let (version, status, headers) = loop {
-        if let Some((length, version, status, headers)) = parse_head(&input)? {
+        let parsed = if may_be_whole {
+            parse_head(&input)?
+        } else {
+            None
+        };
+        if let Some((length, version, status, headers)) = parsed {
             let _ = input.split_to(length);
             match status.as_u16() {
                 101 => return Err(ExchangeError::Malformed),
@@ -88,6 +93,8 @@ pub(super) async fn exchange(
                 answered: !input.is_empty() || interim > 0,
             });
         }
+        // Only a line break can end a head: one that trickles in is not read anew for each byte.
+        may_be_whole = more.contains(&b'\n');
         input = joined(input, more);
     };
     let framing = Framing::of(status, &headers)?;
@@ -116,8 +123,8 @@ fn joined(first: Bytes, second: Bytes) -> Bytes {
     if first.is_empty() {
         return second;
     }
-    let mut both = BytesMut::with_capacity(first.len() + second.len());
-    both.extend_from_slice(&first);
+    // Grows in place, and by more than is needed, where nobody else holds the first.
+    let mut both = BytesMut::from(first);
     both.extend_from_slice(&second);
     both.freeze()
 }

@@ -5,6 +5,7 @@ mod connect;
 mod dns;
 mod error;
 mod framing;
+mod head;
 mod http1;
 mod pool;
 
@@ -12,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pingora_http::RequestHeader;
 use tokio::time::Instant;
 
 pub(crate) use answer::Answer;
 pub(crate) use connect::Connector;
 pub(crate) use error::ExchangeError;
+pub(crate) use head::RequestHead;
 pub(crate) use pool::{Upstream, Upstreams};
 
 use pool::Connection;
@@ -25,8 +26,8 @@ use pool::Connection;
 /// A request that can be sent more than once.
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a> {
-    /// Complete but for `content-length`, which is that of `body`.
-    pub(crate) head: &'a RequestHeader,
+    /// Complete, `content-length` of the body included.
+    pub(crate) head: &'a RequestHead,
     /// The whole body.
     pub(crate) body: &'a Bytes,
 }

@@ -1,6 +1,7 @@
 //! LLM egress: from a request to an upstream answer that may be given to the caller.
 
 use bytes::Bytes;
+use http::{HeaderName, Method, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
@@ -13,14 +14,18 @@ use waypoint_llm::{
 use waypoint_policy::{Action, Code, Decision, Operation, Permit, Query, Refusal, TargetId};
 
 use super::{llm_answer, llm_stream};
+use crate::body;
 use crate::edge::Head;
-use crate::exchange::{self, Answer, ExchangeError, Outgoing, Patience};
+use crate::exchange::{self, Answer, ExchangeError, Outgoing, Patience, RequestHead};
+use crate::headers::{self, Passing};
 use crate::proxy::{Context, Waypoint, interrupted};
 use crate::respond::Voice;
-use crate::{body, headers};
 
 /// An error answer is read so far to learn whether trying again makes sense, and to pass it on.
 pub(super) const ERROR_BODY_MAX_BYTES: usize = 1 << 20;
+
+/// Where Anthropic's API looks for a key.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// A call that may be made.
 pub(super) struct Prepared {
@@ -54,7 +59,7 @@ pub(crate) async fn serve(
     head: &Head,
 ) -> Result<(), Refusal> {
     context.record.action.kind = "llm";
-    context.record.route = Some(format!("LLMRoute/{}", route.name).into());
+    context.record.route = Some(std::sync::Arc::clone(&route.label));
     let Some(prepared) = Box::pin(prepare(session, context, route, head)).await? else {
         return Ok(());
     };
@@ -284,7 +289,11 @@ async fn call_upstream(
             sent = exchange::send(&waypoint.connector, upstream, outgoing, patience) => sent,
             interruption = interrupted(waypoint, session) => return interruption.result(),
         };
-        let (failure, verdict, outcome) = judge(sent, until).await;
+        let (failure, verdict, outcome) = tokio::select! {
+            biased;
+            judged = judge(sent, until) => judged,
+            interruption = interrupted(waypoint, session) => return interruption.result(),
+        };
         let metrics = &waypoint.recorder.metrics;
         let label = &*provider.llm.name.name;
         let Some(failure) = failure else {
@@ -426,8 +435,9 @@ fn upstream_head(
     provider: &Provider,
     body: &Bytes,
     secret: Option<String>,
-) -> Result<RequestHeader, Refusal> {
+) -> Result<RequestHead, Refusal> {
     let internal = |_| Refusal::new(Code::Internal);
+    let malformed = |_| Refusal::new(Code::BadRequest);
     let endpoint = &provider.endpoint;
     let model = (!call.model.is_empty()).then_some(&*call.model);
     let model = if call.operation == Operation::Models {
@@ -449,45 +459,53 @@ fn upstream_head(
         target.push(if target.contains('?') { '&' } else { '?' });
         target.push_str(pair);
     }
-    let method = if call.operation == Operation::Models {
-        "GET"
-    } else {
-        "POST"
+    let method = match call.operation {
+        Operation::Models => Method::GET,
+        _ => Method::POST,
     };
-    let mut out =
-        RequestHeader::build_no_case(method, target.as_bytes(), Some(16)).map_err(internal)?;
-    let passthrough = matches!(provider.credential, Credential::Passthrough);
-    headers::copy_request(request, &mut out, passthrough, false).map_err(internal)?;
-    exchange_headers(&mut out, endpoint, body).map_err(internal)?;
+    let mut out = RequestHead::new(method, &target).map_err(malformed)?;
+    own_fields(&mut out, endpoint, body).map_err(internal)?;
+    let passing = Passing {
+        secrets: matches!(provider.credential, Credential::Passthrough),
+        tracing: false,
+        without: &[],
+    };
+    headers::copy_request(&request.headers, &mut out, passing).map_err(malformed)?;
     if let Some(secret) = secret {
-        let unusable = |_| Refusal::new(Code::CredentialUnavailable);
+        let secret = secret.as_bytes();
         match provider.llm.dialect {
-            Dialect::OpenAi => out.insert_header("authorization", format!("Bearer {secret}")),
-            Dialect::Anthropic => out.insert_header("x-api-key", secret),
+            Dialect::OpenAi => out.push_parts(&header::AUTHORIZATION, &[b"Bearer ", secret]),
+            Dialect::Anthropic => out.push(&API_KEY, secret),
         }
-        .map_err(unusable)?;
+        .map_err(|_| Refusal::new(Code::CredentialUnavailable))?;
     }
     Ok(out)
 }
 
 /// `host`, `accept-encoding` and `content-length` of an upstream request.
-pub(super) fn exchange_headers(
-    out: &mut RequestHeader,
+pub(super) fn own_fields(
+    out: &mut RequestHead,
     endpoint: &waypoint_config::Endpoint,
     body: &Bytes,
-) -> pingora_error::Result<()> {
-    let default_port = if endpoint.tls.is_some() { 443 } else { 80 };
-    let bracketed = endpoint.host.contains(':');
-    let host = match (endpoint.port == default_port, bracketed) {
-        (true, false) => endpoint.host.to_string(),
-        (true, true) => format!("[{}]", endpoint.host),
-        (false, false) => format!("{}:{}", endpoint.host, endpoint.port),
-        (false, true) => format!("[{}]:{}", endpoint.host, endpoint.port),
+) -> Result<(), ExchangeError> {
+    let host = endpoint.host.as_bytes();
+    let host: [&[u8]; 3] = match endpoint.host.contains(':') {
+        true => [b"[", host, b"]"],
+        false => [b"", host, b""],
     };
-    out.insert_header("host", host)?;
-    out.insert_header("accept-encoding", "identity")?;
-    if out.method != http::Method::GET && out.method != http::Method::DELETE {
-        out.insert_header("content-length", body.len())?;
+    let default_port = if endpoint.tls.is_some() { 443 } else { 80 };
+    let mut port = itoa::Buffer::new();
+    if endpoint.port == default_port {
+        out.push_parts(&header::HOST, &host)?;
+    } else {
+        let port = port.format(endpoint.port).as_bytes();
+        out.push_parts(&header::HOST, &[host[0], host[1], host[2], b":", port])?;
+    }
+    out.push(&header::ACCEPT_ENCODING, b"identity")?;
+    if out.method() == Method::POST {
+        let mut length = itoa::Buffer::new();
+        let length = length.format(body.len()).as_bytes();
+        out.push(&header::CONTENT_LENGTH, length)?;
     }
     Ok(())
 }

@@ -3,16 +3,14 @@
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 use waypoint_config::LlmRoute;
-use waypoint_llm::{
-    Candidate, answer_is_whole, filter_models, is_error_in_dialect, refusal_body, usage_from_answer,
-};
+use waypoint_llm::{Candidate, filter_models, is_error_in_dialect, read_answer, refusal_body};
 use waypoint_policy::{Action, Code, Operation, Query, Refusal};
 
 use super::llm::{Answered, Prepared, targets};
 use crate::coding::Decoder;
 use crate::exchange::{Answer, ExchangeError};
 use crate::proxy::{Context, Waypoint, interrupted};
-use crate::{headers, respond};
+use crate::respond;
 
 /// The whole body of an answer, without its content coding.
 pub(super) async fn decoded(
@@ -73,8 +71,9 @@ pub(super) async fn plain(
             }
         }
     };
-    if !is_error && !answer_is_whole(&body) {
-        return Err(Refusal::new(Code::UpstreamBadAnswer));
+    if !is_error {
+        context.record.usage = read_answer(call.dialect, call.operation, &body)
+            .map_err(|_| Refusal::new(Code::UpstreamBadAnswer))?;
     }
     // A page of some proxy on the way, or half an answer, says nothing an SDK could use.
     let is_foreign = is_error && !is_error_in_dialect(call.dialect, &body);
@@ -100,20 +99,17 @@ pub(super) async fn plain(
         true => permitted_models(context, route, &call, &candidate, body)?,
         false => body,
     };
-    if !is_error {
-        context.record.usage = usage_from_answer(call.dialect, call.operation, &body);
-    }
     let internal = |_| Refusal::new(Code::Internal);
-    let mut head = respond::head(status, &context.record.id).map_err(internal)?;
-    headers::copy_response(answer.headers(), &mut head, own_key).map_err(internal)?;
+    let retry = is_error.then(|| Retry::of(&answer, exhausted));
+    let mut head = respond::forwarded(&mut answer, own_key, &context.record.id)?;
     head.insert_header("request-id", context.record.id.as_str())
         .map_err(internal)?;
     if is_foreign {
         head.insert_header("content-type", "application/json")
             .map_err(internal)?;
     }
-    if is_error {
-        retry_headers(&mut head, &answer, exhausted).map_err(internal)?;
+    if let Some(retry) = retry {
+        retry.write(&mut head).map_err(internal)?;
     }
     drop(answer);
     context.record.status = status;
@@ -125,31 +121,44 @@ pub(super) async fn plain(
 
 /// What a forwarded error says about trying again. A wait beyond 60 s is not passed on: some SDKs
 /// sleep for as long as they are told, however long that is.
-fn retry_headers(
-    head: &mut pingora_http::ResponseHeader,
-    answer: &Answer,
-    exhausted: bool,
-) -> pingora_error::Result<()> {
-    let told = answer.header("x-should-retry");
-    let wait = answer.header("retry-after").map(str::trim);
-    let seconds = wait.and_then(|wait| wait.parse::<f64>().ok());
-    let too_long = wait.is_some() && seconds.is_none_or(|seconds| !(0.0..=60.0).contains(&seconds));
-    let transient = matches!(answer.status(), 408 | 409 | 429 | 500..=599);
-    let retry = match told {
-        Some("false") => false,
-        _ => transient && !exhausted && !too_long,
-    };
-    head.insert_header("x-should-retry", if retry { "true" } else { "false" })?;
-    if retry && let Some(wait) = wait {
-        head.insert_header("retry-after", wait)?;
-        let milliseconds = answer
-            .header("retry-after-ms")
-            .and_then(|text| text.trim().parse::<u32>().ok());
-        if let Some(milliseconds) = milliseconds.filter(|milliseconds| *milliseconds <= 60_000) {
-            head.insert_header("retry-after-ms", milliseconds)?;
+struct Retry {
+    worthwhile: bool,
+    after: Option<String>,
+    after_milliseconds: Option<u32>,
+}
+
+impl Retry {
+    fn of(answer: &Answer, exhausted: bool) -> Self {
+        let wait = answer.header("retry-after").map(str::trim);
+        let seconds = wait.and_then(|wait| wait.parse::<f64>().ok());
+        let too_long =
+            wait.is_some() && seconds.is_none_or(|seconds| !(0.0..=60.0).contains(&seconds));
+        let transient = matches!(answer.status(), 408 | 409 | 429 | 500..=599);
+        let worthwhile = match answer.header("x-should-retry") {
+            Some("false") => false,
+            _ => transient && !exhausted && !too_long,
+        };
+        let milliseconds = answer.header("retry-after-ms");
+        Self {
+            worthwhile,
+            after: wait.map(str::to_owned),
+            after_milliseconds: milliseconds
+                .and_then(|text| text.trim().parse().ok())
+                .filter(|milliseconds| *milliseconds <= 60_000),
         }
     }
-    Ok(())
+
+    fn write(self, head: &mut pingora_http::ResponseHeader) -> pingora_error::Result<()> {
+        let worthwhile = if self.worthwhile { "true" } else { "false" };
+        head.insert_header("x-should-retry", worthwhile)?;
+        if let (true, Some(after)) = (self.worthwhile, self.after) {
+            head.insert_header("retry-after", after)?;
+            if let Some(milliseconds) = self.after_milliseconds {
+                head.insert_header("retry-after-ms", milliseconds)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The models list without what the caller may not use.

@@ -11,7 +11,7 @@ use super::stream::{Next, Waiter, write};
 use crate::coding::Decoder;
 use crate::exchange::ExchangeError;
 use crate::proxy::{Caller, Context, WRITE_TIMEOUT, Waypoint};
-use crate::{headers, respond};
+use crate::respond;
 
 /// What a running stream was permitted to do, in names that outlive a snapshot.
 struct Question {
@@ -95,8 +95,7 @@ pub(super) async fn relay(
     let mut decoder =
         Decoder::of(answer.header("content-encoding")).map_err(ExchangeError::refusal)?;
     let status = answer.status();
-    let mut head = respond::head(status, &context.record.id).map_err(internal)?;
-    headers::copy_response(answer.headers(), &mut head, own_key).map_err(internal)?;
+    let mut head = respond::forwarded(&mut answer, own_key, &context.record.id)?;
     head.insert_header("request-id", context.record.id.as_str())
         .map_err(internal)?;
     head.insert_header("x-accel-buffering", "no")
@@ -105,7 +104,6 @@ pub(super) async fn relay(
         .map_err(internal)?;
     context.record.status = status;
     context.record.streamed = true;
-    answer.forget_headers();
     session.set_write_timeout(Some(WRITE_TIMEOUT));
     let mut stream = Stream::with_limit(&call, limit);
     let question = question(context, route, call, candidate);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::{HeaderName, Method, header};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
@@ -17,10 +18,11 @@ use waypoint_policy::{By, Code, Refusal};
 use super::mcp_refuse::{accepted, deny, method_not_allowed, refuse};
 use super::mcp_scope::{Resolved, Scope};
 use super::{llm, mcp_answer};
+use crate::body;
 use crate::edge::{self, Head};
-use crate::exchange::{self, Answer, Outgoing, Patience};
+use crate::exchange::{self, Answer, Outgoing, Patience, RequestHead};
+use crate::headers::{self, Passing};
 use crate::proxy::{Caller, Context, Waypoint, interrupted};
-use crate::{body, headers};
 
 /// A message that may be forwarded.
 pub(super) struct Forward {
@@ -29,9 +31,16 @@ pub(super) struct Forward {
     pub(super) call: Option<Call>,
     /// What has to stay permitted while an answer streams.
     pub(super) items: Vec<Item>,
-    method: &'static str,
+    method: Method,
     body: Bytes,
     session: Option<String>,
+}
+
+/// What a server answered.
+pub(super) struct Answered {
+    pub(super) answer: Answer,
+    /// When a plain answer must have ended.
+    pub(super) deadline: Instant,
 }
 
 /// Serves one MCP request.
@@ -45,10 +54,9 @@ pub(crate) async fn serve(
     route: &McpRoute,
     head: &Head,
 ) -> Result<(), Refusal> {
-    let label: Arc<str> = format!("MCPProxy/{}/{}", route.name, route.section).into();
     context.record.action.kind = "mcp";
     context.record.action.server = Some(Arc::clone(&route.section));
-    context.record.route = Some(Arc::clone(&label));
+    context.record.route = Some(Arc::clone(&route.label));
     if context.record.principal.spiffe().is_none() {
         return Err(Refusal::new(Code::IdentityRequired).decided_by(By::Identity));
     }
@@ -60,7 +68,7 @@ pub(crate) async fn serve(
         caller: Caller::of(context),
         route: route.name.clone(),
         section: Arc::clone(&route.section),
-        label,
+        label: Arc::clone(&route.label),
     };
     let resolved = Resolved {
         state: Arc::clone(&context.state),
@@ -89,10 +97,19 @@ pub(crate) async fn serve(
     let Some(forward) = prepared else {
         return Ok(());
     };
-    let sent = Box::pin(send(waypoint, session, context, route, &resolved, &forward)).await;
+    // For a plain answer to its end; a stream has its own.
+    let deadline = Instant::now() + route.timeouts.request;
+    let sent = Box::pin(send(
+        waypoint, session, context, route, &resolved, &forward, deadline,
+    ))
+    .await;
     match sent {
         Ok(Some(answer)) => {
-            mcp_answer::deliver(waypoint, session, context, route, forward, resolved, answer).await
+            let answered = Answered { answer, deadline };
+            mcp_answer::deliver(
+                waypoint, session, context, route, forward, resolved, answered,
+            )
+            .await
         }
         Ok(None) => {
             context.record.downstream_gone = true;
@@ -230,7 +247,7 @@ async fn prepare_post(
         scope,
         call: Some(call),
         items,
-        method: "POST",
+        method: Method::POST,
         body,
         session: upstream_session,
     }))
@@ -264,7 +281,7 @@ fn prepare_bare(
         scope,
         call: None,
         items: Vec::new(),
-        method: if is_get { "GET" } else { "DELETE" },
+        method: if is_get { Method::GET } else { Method::DELETE },
         body: Bytes::new(),
         session: id,
     }))
@@ -322,6 +339,7 @@ async fn send(
     route: &McpRoute,
     resolved: &Resolved,
     forward: &Forward,
+    deadline: Instant,
 ) -> Result<Option<Answer>, Refusal> {
     let (server, upstream) = resolved
         .state
@@ -329,10 +347,9 @@ async fn send(
         .ok_or(Refusal::new(Code::Internal))?;
     let secret = waypoint.credentials.secret(&route.credential)?;
     let head = upstream_head(session.req_header(), server, forward, secret)?;
-    let now = Instant::now();
     let patience = Patience {
         connect: route.timeouts.connect,
-        until: now + route.timeouts.request,
+        until: deadline,
     };
     context.record.attempts = 1;
     context.record.upstream_started = Some(std::time::Instant::now());
@@ -355,26 +372,33 @@ fn upstream_head(
     server: &Server,
     forward: &Forward,
     secret: Option<String>,
-) -> Result<RequestHeader, Refusal> {
+) -> Result<RequestHead, Refusal> {
     let internal = |_| Refusal::new(Code::Internal);
+    let malformed = |_| Refusal::new(Code::BadRequest);
     let target = format!("{}{}", server.endpoint.prefix, server.path);
-    let mut out = RequestHeader::build_no_case(forward.method, target.as_bytes(), Some(16))
-        .map_err(internal)?;
-    headers::copy_request(request, &mut out, false, true).map_err(internal)?;
-    out.remove_header(session::SESSION_ID);
-    out.remove_header("origin");
-    if forward.method == "POST" {
+    let is_post = forward.method == Method::POST;
+    let mut out = RequestHead::new(forward.method.clone(), &target).map_err(internal)?;
+    llm::own_fields(&mut out, &server.endpoint, &forward.body).map_err(internal)?;
+    let passing = Passing {
+        secrets: false,
+        tracing: true,
+        without: match is_post {
+            true => &[session::SESSION_ID, "origin", "content-type"],
+            false => &[session::SESSION_ID, "origin"],
+        },
+    };
+    headers::copy_request(&request.headers, &mut out, passing).map_err(malformed)?;
+    if is_post {
         // A charset parameter would be an instruction to read the checked bytes differently.
-        out.insert_header("content-type", "application/json")
+        out.push(&header::CONTENT_TYPE, b"application/json")
             .map_err(internal)?;
     }
     if let Some(id) = &forward.session {
-        out.insert_header(session::SESSION_ID, id.as_str())
-            .map_err(internal)?;
+        let name = HeaderName::from_static(session::SESSION_ID);
+        out.push(&name, id.as_bytes()).map_err(internal)?;
     }
-    llm::exchange_headers(&mut out, &server.endpoint, &forward.body).map_err(internal)?;
     if let Some(secret) = secret {
-        out.insert_header("authorization", format!("Bearer {secret}"))
+        out.push_parts(&header::AUTHORIZATION, &[b"Bearer ", secret.as_bytes()])
             .map_err(|_| Refusal::new(Code::CredentialUnavailable))?;
     }
     Ok(out)

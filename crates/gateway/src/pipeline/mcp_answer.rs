@@ -6,14 +6,14 @@ use pingora_http::ResponseHeader;
 use waypoint_config::McpRoute;
 use waypoint_mcp::{
     Call, CallKind, Era, Expected, FilterError, Filtered, McpRefusal, StreamFilter, UnknownIds,
-    filter_result, refusal_message, session, task_created,
+    filter_result, read_answer, refusal_message, session,
 };
 use waypoint_policy::{Code, Refusal};
-use waypoint_wire::jsonrpc::{self, IdKey, Message};
+use waypoint_wire::jsonrpc::{self, Message};
 use waypoint_wire::sse;
 
 use super::llm_answer;
-use super::mcp::Forward;
+use super::mcp::{Answered, Forward};
 use super::mcp_refuse::refuse;
 use super::mcp_scope::{Resolved, Scope};
 use super::stream::{Next, Waiter, write};
@@ -21,7 +21,7 @@ use crate::coding::Decoder;
 use crate::exchange::{Answer, ExchangeError};
 use crate::mcp_tasks::Made;
 use crate::proxy::{Context, WRITE_TIMEOUT, Waypoint, interrupted};
-use crate::{headers, respond};
+use crate::respond;
 
 /// Gives an upstream's answer to the caller.
 ///
@@ -34,8 +34,9 @@ pub(super) async fn deliver(
     route: &McpRoute,
     forward: Forward,
     resolved: Resolved,
-    answer: Answer,
+    answered: Answered,
 ) -> Result<(), Refusal> {
+    let Answered { answer, deadline } = answered;
     let id = forward.call.as_ref().and_then(|call| call.id.clone());
     let is_stream = answer.header("content-type").is_some_and(|media| {
         media
@@ -45,7 +46,10 @@ pub(super) async fn deliver(
     });
     let delivered = match is_stream {
         true => stream(waypoint, session, context, route, forward, resolved, answer).await,
-        false => Box::pin(plain(waypoint, session, context, route, &forward, answer)).await,
+        false => {
+            let answered = Answered { answer, deadline };
+            Box::pin(plain(waypoint, session, context, &forward, answered)).await
+        }
     };
     let Err(refusal) = delivered else {
         return Ok(());
@@ -63,25 +67,22 @@ fn downstream_head(
     waypoint: &Waypoint,
     context: &Context,
     scope: &Scope,
-    answer: &Answer,
+    answer: &mut Answer,
 ) -> Result<Box<ResponseHeader>, Refusal> {
-    let internal = |_| Refusal::new(Code::Internal);
-    let mut head = respond::head(answer.status(), &context.record.id).map_err(internal)?;
-    headers::copy_response(answer.headers(), &mut head, false).map_err(internal)?;
+    let mut head = respond::forwarded(answer, false, &context.record.id)?;
     head.remove_header("www-authenticate");
-    let mut ids = answer.headers().get_all(session::SESSION_ID).iter();
-    match (ids.next(), ids.next()) {
-        (None, _) => {}
+    let mut ids = head.headers.get_all(session::SESSION_ID).iter();
+    let sealed = match (ids.next(), ids.next()) {
+        (None, _) => return Ok(head),
         (Some(id), None) => {
-            let sealed =
-                waypoint
-                    .sealer
-                    .seal(id.as_bytes(), &scope.caller.principal, &scope.label)?;
-            head.insert_header(session::SESSION_ID, sealed)
-                .map_err(internal)?;
+            waypoint
+                .sealer
+                .seal(id.as_bytes(), &scope.caller.principal, &scope.label)?
         }
         (Some(_), Some(_)) => return Err(Refusal::new(Code::UpstreamBadAnswer)),
-    }
+    };
+    head.insert_header(session::SESSION_ID, sealed)
+        .map_err(|_| Refusal::new(Code::Internal))?;
     Ok(head)
 }
 
@@ -89,20 +90,20 @@ async fn plain(
     waypoint: &Waypoint,
     session: &mut ServerSession,
     context: &mut Context,
-    route: &McpRoute,
     forward: &Forward,
-    mut answer: Answer,
+    answered: Answered,
 ) -> Result<(), Refusal> {
+    let Answered {
+        mut answer,
+        deadline,
+    } = answered;
     let status = answer.status();
     if status == 401 {
         // The server does not accept us. A caller that saw this would begin to log in.
         return Err(Refusal::new(Code::UpstreamAuth));
     }
     let limit = context.state.snapshot.parameters.limits.answer_bytes;
-    let read = tokio::time::timeout(
-        route.timeouts.request,
-        llm_answer::decoded(&mut answer, limit),
-    );
+    let read = tokio::time::timeout_at(deadline, llm_answer::decoded(&mut answer, limit));
     let body = tokio::select! {
         biased;
         read = read => read.map_err(|_| ExchangeError::Timeout.refusal())?
@@ -126,7 +127,7 @@ async fn plain(
         (_, _) if holds_result(&body) => return Err(Refusal::new(Code::UpstreamBadAnswer)),
         (_, _) => body,
     };
-    let head = downstream_head(waypoint, context, &forward.scope, &answer)?;
+    let head = downstream_head(waypoint, context, &forward.scope, &mut answer)?;
     drop(answer);
     context.record.status = status;
     if respond::whole(session, head, body).await.is_err() {
@@ -165,15 +166,9 @@ fn checked(
         // Nothing was asked, so nothing is answered: a body here could only be a list in disguise.
         return Ok(Bytes::new());
     }
-    // An answer to something else could be a list that nobody filtered.
-    match jsonrpc::parse_answer(&body) {
-        Ok(Message::Response { id: None, .. }) => {}
-        Ok(Message::Response { id: Some(id), .. })
-            if call.id.as_deref().and_then(IdKey::of) == Some(id.key()) => {}
-        _ => return Err(Refusal::new(Code::UpstreamBadAnswer)),
-    }
+    let task = read_answer(&body, call.id.as_deref()).map_err(bad)?;
     if may_make_task(call)
-        && let Some(task) = task_created(&body)
+        && let Some(task) = task
     {
         bind(waypoint, scope, call, &task);
     }
@@ -219,14 +214,13 @@ async fn stream(
     let mut decoder =
         Decoder::of(answer.header("content-encoding")).map_err(ExchangeError::refusal)?;
     let internal = |_| Refusal::new(Code::Internal);
-    let mut head = downstream_head(waypoint, context, &scope, &answer)?;
+    let mut head = downstream_head(waypoint, context, &scope, &mut answer)?;
     head.insert_header("x-accel-buffering", "no")
         .map_err(internal)?;
     head.insert_header("transfer-encoding", "chunked")
         .map_err(internal)?;
     context.record.status = answer.status();
     context.record.streamed = true;
-    answer.forget_headers();
     let mut filter = filter(call.as_ref(), limit);
     session.set_write_timeout(Some(WRITE_TIMEOUT));
     let mut waiter = Waiter::new(

@@ -11,13 +11,15 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use waypoint_config::{
-    Filter, HeaderChanges, PathMatch, PathRewrite, PlainBackend, PlainRoute, Redirect,
+    Filter, HeaderChanges, PathMatch, PathRewrite, PlainBackend, PlainRoute, Redirect, Route,
+    Snapshot,
 };
-use waypoint_policy::{Action, Code, Query, Refusal};
+use waypoint_policy::{Action, Code, Decision, ObjectName, Query, Refusal};
 
 use crate::edge::Head;
-use crate::proxy::{Context, Waypoint};
+use crate::proxy::{Caller, Context, Waypoint};
 use crate::respond::{self, Voice};
+use crate::serve::Phase;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
@@ -34,8 +36,52 @@ pub(crate) struct Forward {
     /// What is sent in the request line.
     target: String,
     timeout: Option<Duration>,
+    asked: Asked,
+    /// The generation of the configuration that last permitted it.
+    generation: u64,
     addresses: Vec<SocketAddr>,
     tried: usize,
+}
+
+/// What was decided, in names that outlive a snapshot; asked again at each generation while the
+/// answer goes on.
+#[derive(Debug)]
+struct Asked {
+    caller: Caller,
+    route: ObjectName,
+    rule: usize,
+    method: Box<str>,
+    host: Box<str>,
+    path: Box<str>,
+    port: u16,
+    external: bool,
+}
+
+impl Asked {
+    fn decide(&self, snapshot: &Snapshot, route: &PlainRoute) -> Decision {
+        snapshot.policy.decide(&Query {
+            principal: &self.caller.principal,
+            targets: &route.targets,
+            action: Action::Http {
+                method: &self.method,
+                host: &self.host,
+                path: &self.path,
+                port: self.port,
+                external: self.external,
+            },
+        })
+    }
+
+    fn is_permitted(&self, snapshot: &Snapshot) -> bool {
+        let route = snapshot.routes.iter().find_map(|route| match route {
+            Route::Plain(route) if route.name == self.route && route.rule == self.rule => {
+                Some(route)
+            }
+            _ => None,
+        });
+        self.caller.is_known(snapshot)
+            && route.is_some_and(|route| self.decide(snapshot, route).is_allowed())
+    }
 }
 
 /// Decides a plain request and readies it. `Ok(true)` when it has been answered (a redirect),
@@ -53,7 +99,7 @@ pub(crate) async fn serve(
     context.voice = Voice::Text;
     context.record.action.kind = "http";
     context.record.action.method = Some(head.method.clone());
-    context.record.route = Some(format!("HTTPRoute/{}", route.name).into());
+    context.record.route = Some(Arc::clone(&route.label));
     let state = Arc::clone(&context.state);
     let backend = choose(&route.backends, rand::random());
     let port = backend.map_or_else(
@@ -65,17 +111,17 @@ pub(crate) async fn serve(
         },
         |backend| backend.endpoint.port,
     );
-    let decision = state.snapshot.policy.decide(&Query {
-        principal: &context.record.principal,
-        targets: &route.targets,
-        action: Action::Http {
-            method: &head.method,
-            host: head.host(),
-            path: &head.path,
-            port,
-            external: backend.is_some_and(|backend| backend.external),
-        },
-    });
+    let asked = Asked {
+        caller: Caller::of(context),
+        route: route.name.clone(),
+        rule: route.rule,
+        method: head.method.clone(),
+        host: head.host().into(),
+        path: head.path.clone(),
+        port,
+        external: backend.is_some_and(|backend| backend.external),
+    };
+    let decision = asked.decide(&state.snapshot, route);
     context.record.decided(&decision);
     let _permit = decision.permit()?;
     let redirect = route.filters.iter().find_map(|filter| match filter {
@@ -116,6 +162,8 @@ pub(crate) async fn serve(
         backend: backend.clone(),
         filters: Arc::clone(&route.filters),
         timeout: route.request_timeout,
+        asked,
+        generation: state.snapshot.generation,
         addresses,
         tried,
     }));
@@ -240,15 +288,31 @@ pub(crate) async fn peer(_waypoint: &Waypoint, context: &mut Context) -> Result<
     Ok(Box::new(peer))
 }
 
-/// Ends an answer that takes longer than the route allows, from the request's head to its end.
-pub(crate) fn check_deadline(context: &Context) -> Result<()> {
-    let limit = context.plain.as_ref().and_then(|forward| forward.timeout);
-    match limit {
-        Some(limit) if context.record.started.elapsed() > limit => {
-            Err(Error::new_up(ErrorType::ReadTimedout))
-        }
-        _ => Ok(()),
+/// Asked with each piece of an answer: ends one that takes longer than the route allows, from the
+/// request's head to its end; one that a newer configuration does not permit; and, when the
+/// gateway ends, one that does not.
+pub(crate) fn check(waypoint: &Waypoint, context: &mut Context) -> Result<()> {
+    let Some(forward) = &mut context.plain else {
+        return Ok(());
+    };
+    let record = &mut context.record;
+    if (forward.timeout).is_some_and(|limit| record.started.elapsed() > limit) {
+        record.code = Some(Code::UpstreamTimeout);
+        return Err(Error::new_up(ErrorType::ReadTimedout));
     }
+    let state = waypoint.state.load();
+    if state.snapshot.generation != forward.generation {
+        forward.generation = state.snapshot.generation;
+        if !forward.asked.is_permitted(&state.snapshot) {
+            record.code = Some(Code::PolicyRevoked);
+            return Err(Error::new_in(ErrorType::InternalError));
+        }
+    }
+    if *waypoint.phase.borrow() == Phase::Ending {
+        record.code = Some(Code::ShuttingDown);
+        return Err(Error::new_in(ErrorType::InternalError));
+    }
+    Ok(())
 }
 
 /// Whether another address is worth a try after one refused the connection.

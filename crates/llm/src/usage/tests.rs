@@ -1,8 +1,10 @@
 use super::*;
 
 fn check(dialect: Dialect, operation: Operation, body: &str) -> String {
-    let Some(usage) = usage_from_answer(dialect, operation, body.as_bytes()) else {
-        return "none".to_owned();
+    let usage = match read_answer(dialect, operation, body.as_bytes()) {
+        Err(_) => return "cut".to_owned(),
+        Ok(None) => return "none".to_owned(),
+        Ok(Some(usage)) => usage,
     };
     assert_eq!(usage.source, Source::Upstream);
     let show = |tokens: Option<u64>| tokens.map_or("-".to_owned(), |tokens| tokens.to_string());
@@ -125,9 +127,23 @@ fn reads_answers() {
             OpenAi,
             Chat,
             r#"{"usage":{"prompt_tokens":10}"#,
-            "none",
+            "cut",
         ),
-        ("empty", OpenAi, Chat, "", "none"),
+        ("empty", OpenAi, Chat, "", "cut"),
+        (
+            "usage twice inside: the last counts",
+            OpenAi,
+            Chat,
+            r#"{"usage":{"prompt_tokens":1,"prompt_tokens":10,"completion_tokens":5}}"#,
+            "10 - - 5 -",
+        ),
+        (
+            "both names: that of chat counts",
+            OpenAi,
+            Chat,
+            r#"{"usage":{"input_tokens":1,"prompt_tokens":10,"output_tokens":2,"completion_tokens":5}}"#,
+            "10 - - 5 -",
+        ),
     ] {
         assert_eq!(check(dialect, operation, body), expected, "{case}");
     }
@@ -147,7 +163,11 @@ fn knows_whole_answers() {
         (b"{\"a\":\"\xff\"}", false),
     ] {
         let text = String::from_utf8_lossy(body);
-        assert_eq!(answer_is_whole(body), expected, "{text}");
+        for operation in [Operation::Chat, Operation::CountTokens] {
+            let read = read_answer(Dialect::OpenAi, operation, body);
+            assert_eq!(read.is_ok(), expected, "{text}");
+        }
     }
-    assert!(!answer_is_whole(&vec![b'['; 20 << 20]));
+    let deep = vec![b'['; 20 << 20];
+    assert!(read_answer(Dialect::OpenAi, Operation::Chat, &deep).is_err());
 }

@@ -230,7 +230,7 @@ proptest! {
         };
         let _ = read(&body, &head).is_ok();
         let _ = cut_listen(&body, |_| false, |_| false).is_ok();
-        let _ = task_created(&body);
+        let _ = read_answer(&body, Some(&version));
         let _ = check_media(Header::One(&version), Header::One(&name)).is_ok();
         let _ = session::is_valid_id(&name);
     }

@@ -113,12 +113,18 @@ fn keeps_what_is_permitted() {
             "list twice",
             Tools,
             r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[],"tools":[{"name":"secret"}]}}"#,
-            "error: the upstream's list is not well formed",
+            "error: the upstream's message is not readable: repeated key at byte 45",
         ),
         (
             "list under another case",
             Tools,
             r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[],"Tools":[{"name":"secret"}]}}"#,
+            "error: the upstream's list is not well formed",
+        ),
+        (
+            "a key that cannot be read before the name that counts",
+            Tools,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a","\ud800":1,"name":"secret"}]}}"#,
             "error: the upstream's list is not well formed",
         ),
         (
@@ -326,10 +332,51 @@ fn finds_tasks() {
         ("not JSON", "{", None),
     ] {
         assert_eq!(
-            task_created(message.as_bytes()).as_deref(),
+            read_answer(message.as_bytes(), Some(b"1"))
+                .ok()
+                .flatten()
+                .as_deref(),
             expected,
             "{case}"
         );
+    }
+}
+
+#[test]
+fn only_the_answer_that_was_asked_for_is_read() {
+    let result = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+    for (case, message, expected_id, is_read) in [
+        ("same id", result, Some(&b"1"[..]), true),
+        ("another id", result, Some(b"2"), false),
+        ("a text that reads the same", result, Some(b"\"1\""), false),
+        ("nothing asked", result, None, false),
+        (
+            "an id written otherwise",
+            r#"{"jsonrpc":"2.0","id":"\u0061","result":{}}"#,
+            Some(b"\"a\""),
+            true,
+        ),
+        (
+            "an error without an id",
+            r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"?"}}"#,
+            Some(b"1"),
+            true,
+        ),
+        (
+            "a request",
+            r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#,
+            Some(b"1"),
+            false,
+        ),
+        (
+            "a result with a key twice",
+            r#"{"jsonrpc":"2.0","id":1,"result":{"a":1,"a":2}}"#,
+            Some(b"1"),
+            false,
+        ),
+    ] {
+        let read = read_answer(message.as_bytes(), expected_id);
+        assert_eq!(read.is_ok(), is_read, "{case}");
     }
 }
 

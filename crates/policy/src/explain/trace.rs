@@ -121,10 +121,10 @@ impl Explain<'_> {
             ];
             let written = families.iter().filter(|(_, is)| *is).map(|(f, _)| f);
             let expected = match families.iter().any(|(_, is)| *is) {
-                true => format!("an action of {}", list(written)),
-                false => "no action at all".to_owned(),
+                true => list(written),
+                false => "nothing (the rule has no blocks)".to_owned(),
             };
-            return not_matched(family.as_str(), expected, format!("one of {family}"));
+            return not_matched("action", expected, family.as_str());
         };
         let at = format!("{family}[{index}].{}", field_name(field));
         let expected = block.expected(field, self);

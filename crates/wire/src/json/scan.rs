@@ -149,6 +149,7 @@ impl<'a> Scanner<'a, '_> {
             Some(b'{') => {
                 let unique = match self.options.unique_keys {
                     UniqueKeys::TopLevel => self.frames.is_empty(),
+                    UniqueKeys::TwoLevels => self.frames.len() <= 1,
                     UniqueKeys::Everywhere => true,
                 };
                 let keys = unique.then(|| self.keys.open());

@@ -154,6 +154,51 @@ fn looks_at_the_outermost_object_only_when_told() {
     let value = validate(br#"{"a":{"b":1,"b":2}}"#, &top).unwrap();
     let inner = object(value).unwrap().value_of("a").unwrap();
     assert_eq!(object(inner), Err(JsonError::DuplicateKey { offset: 12 }));
+    let two = Options {
+        unique_keys: UniqueKeys::TwoLevels,
+        ..Options::default()
+    };
+    assert!(validate(br#"{"a":{"b":{"c":1,"c":2}},"d":[{"c":1,"c":2}]}"#, &two).is_ok());
+    for text in [r#"{"a":1,"a":2}"#, r#"{"a":{"b":1,"b":2}}"#] {
+        assert!(validate(text.as_bytes(), &two).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn reads_the_members_of_items_on_the_way() {
+    let items = |text: &'static str| {
+        let value = validate(text.as_bytes(), &Options::default()).unwrap();
+        let read = |members: &mut Members<'_>| members.next().map(|(key, _)| key.into_owned());
+        objects(value, read).map(|items| {
+            let shown = items.into_iter();
+            let shown =
+                shown.map(|(item, key)| (String::from_utf8_lossy(item.raw), item.start, key));
+            shown
+                .map(|item| format!("{item:?}"))
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+    };
+    assert_eq!(
+        items(r#" [ {"a":[{}],"b":"}"} , 1,{ }]"#).unwrap(),
+        r#"("{\"a\":[{}],\"b\":\"}\"}", 3, Some(Some("a"))) ("1", 24, None) ("{ }", 26, Some(None))"#
+    );
+    assert_eq!(items("{}"), Err(JsonError::NotArray));
+    // A key that cannot be read hides what follows it, so the whole is refused.
+    let any = Options {
+        unique_keys: UniqueKeys::TopLevel,
+        surrogates: Surrogates::Any,
+        ..Options::default()
+    };
+    let text = br#"[{"a":{"\ud800":1,"b":2}}]"#;
+    let outer = validate(text, &any).unwrap();
+    let inner = Value {
+        kind: Kind::Array,
+        raw: br#"[{"\ud800":1,"b":2}]"#,
+        start: 0,
+    };
+    assert!(objects(outer, |members| members.count()).is_ok());
+    assert!(objects(inner, |members| members.count()).is_err());
 }
 
 #[test]
@@ -283,7 +328,7 @@ proptest! {
 
     #[test]
     fn survives_any_bytes(bytes: Vec<u8>) {
-        for unique_keys in [UniqueKeys::TopLevel, UniqueKeys::Everywhere] {
+        for unique_keys in [UniqueKeys::TopLevel, UniqueKeys::TwoLevels, UniqueKeys::Everywhere] {
             for surrogates in [Surrogates::Paired, Surrogates::Any] {
                 let options = Options { max_depth: 8, unique_keys, surrogates };
                 let _ = validate(&bytes, &options);
@@ -293,6 +338,7 @@ proptest! {
         for kind in [Kind::Object, Kind::Array, Kind::String, Kind::Number] {
             let unchecked = Value { kind, raw: &bytes, start: 7 };
             let _ = (object(unchecked), array(unchecked), unchecked.as_str(), unchecked.as_u64());
+            let _ = (members(unchecked).count(), objects(unchecked, |members| members.count()));
         }
     }
 
@@ -311,6 +357,9 @@ fn check_views(value: Value<'_>, model: &serde_json::Value) {
         serde_json::Value::Object(map) => {
             let object = object(value).unwrap();
             assert_eq!(object.members().len(), map.len());
+            let known = object.members().iter();
+            let known = known.map(|member| (member.key.clone(), member.value));
+            assert!(members(value).eq(known));
             for (key, model) in map {
                 check_views(object.value_of(key).unwrap(), model);
             }
@@ -318,6 +367,17 @@ fn check_views(value: Value<'_>, model: &serde_json::Value) {
         serde_json::Value::Array(items) => {
             let views = array(value).unwrap();
             assert_eq!(views.len(), items.len());
+            for read_to in [0, 1, usize::MAX] {
+                let objects = objects(value, |members| members.take(read_to).count()).unwrap();
+                assert_eq!(objects.len(), items.len());
+                for ((item, count), (view, model)) in
+                    objects.into_iter().zip(views.iter().zip(items))
+                {
+                    assert_eq!(item, *view);
+                    let members = model.as_object().map(|map| map.len().min(read_to));
+                    assert_eq!(count, members);
+                }
+            }
             for (view, model) in views.into_iter().zip(items) {
                 check_views(view, model);
             }

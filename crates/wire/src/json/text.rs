@@ -38,24 +38,27 @@ pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> Option<usize> {
         }
         at += 8;
     }
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<32>()) {
-        // Branch-free over the chunk, so that the compiler uses vectors.
-        let hit = chunk.iter().fold(0u8, |hit, &byte| {
-            hit | u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\')
-        });
-        if hit != 0 {
-            break;
-        }
-        at += 32;
+    let rest = bytes.get(at..)?;
+    let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+    let plain = rest.get(..end)?;
+    if has_control(plain) {
+        let control = plain.iter().position(|&byte| byte < 0x20)?;
+        return Some(at + control);
     }
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let found = special(word(chunk));
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-    }
-    tail(bytes, at)
+    (end < rest.len()).then_some(at + end)
+}
+
+/// Whether a control character is among `text`.
+#[inline]
+fn has_control(text: &[u8]) -> bool {
+    // Branch-free over each chunk, so that the compiler uses vectors.
+    let among = |chunk: &[u8]| {
+        chunk
+            .iter()
+            .fold(false, |among, &byte| among | (byte < 0x20))
+    };
+    let (chunks, rest) = text.as_chunks::<32>();
+    chunks.iter().any(|chunk| among(chunk)) || among(rest)
 }
 
 #[inline]

@@ -160,6 +160,85 @@ pub fn object(value: Value<'_>) -> Result<Object<'_>, JsonError> {
     Ok(Object::new(value, members))
 }
 
+/// The keys and values of an object that [`super::validate`] has accepted, one after the other
+/// and without a look at repeated keys: for values that are only read, not decided on.
+///
+/// Ends at the first member that cannot be read, such as one whose key holds an unpaired
+/// surrogate. Gives nothing for values that are no objects.
+pub fn members(value: Value<'_>) -> Members<'_> {
+    let walk = (value.kind == Kind::Object).then(|| Walk::new(value).ok());
+    Members {
+        walk: walk.flatten(),
+    }
+}
+
+/// See [`members`].
+#[derive(Debug)]
+pub struct Members<'a> {
+    /// `None` where there are none, and once one could not be read.
+    walk: Option<Walk<'a>>,
+}
+
+impl<'a> Members<'a> {
+    fn read(&mut self) -> Result<Option<(Cow<'a, str>, Value<'a>)>, JsonError> {
+        let Some(walk) = &mut self.walk else {
+            return Ok(None);
+        };
+        let Some((start, end, item)) = walk.member()? else {
+            return Ok(None);
+        };
+        let Value {
+            raw, start: base, ..
+        } = walk.value();
+        let key = key(raw, base, &(start..end.quote + 1))?;
+        Ok(Some((key, item)))
+    }
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (Cow<'a, str>, Value<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.read() {
+            Ok(member) => member,
+            Err(_) => {
+                // What follows must not look as if it were the whole.
+                self.walk = None;
+                None
+            }
+        }
+    }
+}
+
+/// The items of an array that [`super::validate`] has accepted, with what `read` makes of the
+/// members of those that are objects, in one pass.
+///
+/// # Errors
+/// [`JsonError::NotArray`]; [`JsonError::Unexpected`] for an item with a member that cannot be
+/// read.
+pub fn objects<'a, T>(
+    value: Value<'a>,
+    mut read: impl FnMut(&mut Members<'a>) -> T,
+) -> Result<Vec<(Value<'a>, Option<T>)>, JsonError> {
+    if value.kind != Kind::Array {
+        return Err(JsonError::NotArray);
+    }
+    let mut walk = Walk::new(value)?;
+    let mut items = Vec::new();
+    while walk.more()? {
+        let Some(inner) = walk.enter() else {
+            items.push((walk.step()?, None));
+            continue;
+        };
+        let mut members = Members { walk: Some(inner) };
+        let made = read(&mut members);
+        members.by_ref().for_each(drop);
+        let item = walk.leave(members.walk.as_ref())?;
+        items.push((item, Some(made)));
+    }
+    Ok(items)
+}
+
 /// The items of an array that [`super::validate`] has accepted.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! A second, cheaper look into one container of a checked document.
 
 use super::{
-    JsonError, Surrogates, Value,
+    JsonError, Kind, Surrogates, Value,
     scan::{number_end, slice, space_end},
     text,
 };
@@ -10,6 +10,7 @@ use super::{
 ///
 /// It trusts the grammar to the extent that unchecked bytes give wrong items
 /// or an error, never a panic or an endless loop.
+#[derive(Debug)]
 pub(super) struct Walk<'a> {
     value: Value<'a>,
     at: usize,
@@ -59,11 +60,42 @@ impl<'a> Walk<'a> {
         self.step().map(Some)
     }
 
+    /// The container that is stepped through; in an entered one its bytes go on behind it.
+    pub(super) fn value(&self) -> Value<'a> {
+        self.value
+    }
+
+    /// A walk through the object that stands here, whose end is not known yet; `None` for any
+    /// other value. [`leave`](Self::leave) takes it back.
+    pub(super) fn enter(&self) -> Option<Self> {
+        let raw = self.value.raw.get(self.at..)?;
+        (raw.first() == Some(&b'{')).then(|| Self {
+            value: Value {
+                kind: Kind::Object,
+                raw,
+                start: self.value.start + self.at,
+            },
+            at: 1,
+            started: false,
+        })
+    }
+
+    /// Steps behind the object that was walked through to its end, and gives it.
+    pub(super) fn leave(&mut self, inner: Option<&Self>) -> Result<Value<'a>, JsonError> {
+        let closed = |inner: &&Self| inner.value.raw.get(inner.at) == Some(&b'}');
+        let inner = inner.filter(closed).ok_or_else(|| self.unexpected())?;
+        let start = self.at;
+        self.at += inner.at + 1;
+        let mut value = slice(self.value.raw, start, self.at)?;
+        value.start += self.value.start;
+        Ok(value)
+    }
+
     /// Whether another entry follows; if so, stands at its first byte.
-    fn more(&mut self) -> Result<bool, JsonError> {
+    pub(super) fn more(&mut self) -> Result<bool, JsonError> {
         let bytes = self.value.raw;
         self.at = space_end(bytes, self.at);
-        if self.at + 1 >= bytes.len() {
+        if let None | Some(b'}' | b']') = bytes.get(self.at) {
             return Ok(false);
         }
         if self.started {
@@ -76,7 +108,8 @@ impl<'a> Walk<'a> {
         Ok(true)
     }
 
-    fn step(&mut self) -> Result<Value<'a>, JsonError> {
+    /// Steps over the value that stands here.
+    pub(super) fn step(&mut self) -> Result<Value<'a>, JsonError> {
         let bytes = self.value.raw;
         let start = self.at;
         self.at = match bytes.get(start) {

@@ -223,13 +223,13 @@ fn names_callers_families_and_empty_policies() {
             Effect::Allow,
             only_http,
             ME,
-            "llm: expected an action of http, got one of llm",
+            "action: expected http, got llm",
         ),
         (
             Effect::Deny,
             nothing,
             ME,
-            "llm: expected no action at all, got one of llm",
+            "action: expected nothing (the rule has no blocks), got llm",
         ),
         (
             Effect::Allow,

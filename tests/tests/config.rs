@@ -295,3 +295,64 @@ async fn operators_see_everything_but_secrets() {
     let rebound = waypoint_tests::client::Request::new("GET", "/config_dump").host("evil.example");
     assert_eq!(admin.call(&rebound).await.unwrap().status, 403);
 }
+
+/// The new address holds the old one's port: both are open for a moment.
+#[tokio::test]
+async fn a_listener_moves_to_an_address_that_holds_the_old_one() {
+    let upstream = Upstream::always(chat_answer()).await;
+    let waypoint = Setup::new(&objects(&upstream, "sk-1")).start().await;
+    let mut kept = waypoint.workload(ANN).connect().await.unwrap();
+    assert_eq!(kept.call(&chat("m")).await.unwrap().status, 200);
+    let base = std::fs::read_to_string(waypoint.config().join("gateway.yaml")).unwrap();
+    let mut moved = base.replace("value: 127.0.0.1", "value: 0.0.0.0");
+    // Developer identity stays on loopback addresses.
+    let line = |text: &str| {
+        let mut lines = text.lines();
+        lines
+            .find(|line| line.trim_start().starts_with("dev: {"))
+            .map(str::to_owned)
+    };
+    let developer = line(&base).unwrap();
+    moved = moved.replace(&developer, "    dev: {}");
+    let before = waypoint.generation().await;
+    waypoint.write("gateway.yaml", &moved);
+    waypoint.generation_after(before).await;
+    let metrics = waypoint.metrics().await;
+    assert_eq!(metrics.sum("waypoint_config_rejected_total", &[]), 0.0);
+    // Only the wildcard socket can be reached by another address of this machine.
+    let elsewhere = until("the new address", || async {
+        tokio::net::TcpStream::connect(("127.0.0.2", waypoint.ports.plain))
+            .await
+            .ok()
+    })
+    .await;
+    drop(elsewhere);
+    for _ in 0..8 {
+        assert_eq!(
+            waypoint
+                .workload(ANN)
+                .call(&chat("m"))
+                .await
+                .unwrap()
+                .status,
+            200
+        );
+    }
+    assert_eq!(kept.call(&chat("m")).await.unwrap().status, 200);
+    // A port that somebody else has stays theirs.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let stolen = moved.replace(
+        &format!("port: {}", waypoint.ports.plain),
+        &format!("port: {port}"),
+    );
+    assert_ne!(moved, stolen);
+    waypoint.write("gateway.yaml", &stolen);
+    waypoint
+        .metric_reaches("waypoint_config_rejected_total", &[], 1.0)
+        .await;
+    assert_eq!(
+        waypoint.anonymous().call(&chat("m")).await.unwrap().status,
+        401
+    );
+}

@@ -174,3 +174,66 @@ async fn a_backend_that_fails_is_answered_for() {
         .unwrap();
     assert_eq!(answer.status, 502);
 }
+
+#[tokio::test]
+async fn an_answer_that_goes_on_is_asked_again_when_the_configuration_changes() {
+    for (case, keeps) in [("permitted", true), ("denied", false)] {
+        let gate = Gate::new();
+        let held = Reply::chunked(200, &[])
+            .chunk("one")
+            .wait(&gate)
+            .chunk("two")
+            .end();
+        let (upstream, waypoint) = start(held).await;
+        let mut connection = waypoint.workload(ANN).connect().await.unwrap();
+        let request = Request::new("GET", "/app/open/a");
+        connection.send(&request).await.unwrap();
+        assert_eq!(connection.head().await.unwrap().status, 200);
+        connection.read_until("one").await.unwrap();
+        let rules = match keeps {
+            true => "- name: renamed\n  http: [{paths: [\"/app/*\"]}]",
+            false => "- name: another\n  http: [{paths: [\"/app/closed\"]}]",
+        };
+        waypoint
+            .reload(&[objects(&upstream), agent("app", "Allow", rules)].concat())
+            .await;
+        gate.open();
+        let rest = connection.body().await;
+        let event = waypoint
+            .event_where(case, |event| event["route"] == "HTTPRoute/agents/app")
+            .await;
+        match keeps {
+            true => assert_eq!(rest.unwrap(), b"two", "{case}"),
+            false => {
+                assert!(rest.is_err(), "{case}: {rest:?}");
+                assert_eq!(event["code"], "policy_revoked", "{case}: {event}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_ends_with_the_gateway() {
+    let endless = Reply::chunked(200, &[]).then(Step::Endless(b"4\r\ntick\r\n".to_vec()));
+    let upstream = Upstream::always(endless).await;
+    let rules = "- name: all\n  http: [{paths: [\"/app/*\"]}]";
+    let objects = [objects(&upstream), agent("app", "Allow", rules)].concat();
+    let setup = Setup::new(&objects).parameters("drainTimeout: 1s");
+    let mut waypoint = setup.start().await;
+    let mut connection = waypoint.workload(ANN).connect().await.unwrap();
+    let request = Request::new("GET", "/app/open/a");
+    connection.send(&request).await.unwrap();
+    assert_eq!(connection.head().await.unwrap().status, 200);
+    connection.read_until("tick").await.unwrap();
+    waypoint.terminate().await;
+    let end = loop {
+        match connection.piece().await {
+            Ok(Some(_)) => {}
+            end => break end,
+        }
+    };
+    assert!(end.is_err(), "cut, and not as if it were whole: {end:?}");
+    assert_eq!(waypoint.ended().await.code(), Some(0));
+    let events = waypoint.audit();
+    assert_eq!(events[0]["code"], "shutting_down", "{events:?}");
+}

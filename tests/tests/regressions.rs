@@ -174,3 +174,88 @@ async fn hosts_that_only_begin_like_ours_are_refused() {
     let answer = waypoint.workload(ANN).call(&hidden).await.unwrap();
     assert_eq!(answer.status, 400, "a field that we read is to be dropped");
 }
+
+/// What Pingora itself refuses used to leave no trace.
+#[tokio::test]
+async fn heads_that_never_become_a_request_leave_an_event() {
+    let waypoint = Setup::new("").limits("headerTimeout: 1s").start().await;
+    let folded = "GET / HTTP/1.1\r\nhost: gateway\r\nx-a: 1\r\n folded\r\n\r\n";
+    let twice = "GET / HTTP/1.1\r\nhost: gateway\r\nhost: other\r\n\r\n";
+    for (case, head, status, code) in [
+        ("a folded field", folded, 400, "bad_request"),
+        ("two hosts", twice, 400, "bad_request"),
+        ("no HTTP", "\x16\x03\x01 hello\r\n\r\n", 400, "bad_request"),
+        (
+            "half a head",
+            "GET / HTTP/1.1\r\nhost: ga",
+            408,
+            "request_timeout",
+        ),
+    ] {
+        let mut connection = waypoint.workload(ANN).connect().await.unwrap();
+        connection.write(head.as_bytes()).await.unwrap();
+        assert_eq!(connection.head().await.unwrap().status, status, "{case}");
+        connection.drain().await;
+        let event = waypoint
+            .event_where(case, |event| event["code"] == code)
+            .await;
+        assert_eq!(event["status"], status, "{case}: {event}");
+        assert_eq!(event["principal"], ANN, "{case}: {event}");
+    }
+    let labels = [("code", "bad_request"), ("status", "4xx")];
+    waypoint
+        .metric_reaches("waypoint_requests_total", &labels, 3.0)
+        .await;
+}
+
+/// So was CONNECT, and what followed it could have been taken for a request.
+#[tokio::test]
+async fn connect_is_refused_like_any_other_request() {
+    let waypoint = Setup::new("").start().await;
+    let mut connection = waypoint.workload(ANN).connect().await.unwrap();
+    let connect = "CONNECT api.openai.com:443 HTTP/1.1\r\nhost: api.openai.com:443\r\n\r\n";
+    let next = "GET /nothing HTTP/1.1\r\nhost: gateway\r\n\r\n";
+    let both = [connect, next].concat();
+    connection.write(both.as_bytes()).await.unwrap();
+    let seen = String::from_utf8(connection.drain().await).unwrap();
+    assert!(seen.starts_with("HTTP/1.1 405 "), "{seen}");
+    assert_eq!(seen.matches("HTTP/1.1").count(), 1, "{seen}");
+    let lower = seen.to_ascii_lowercase();
+    assert!(
+        lower.contains("x-request-id: ") && lower.contains("allow: get"),
+        "{seen}"
+    );
+    let event = waypoint
+        .event_where("CONNECT", |event| event["code"] == "method_not_allowed")
+        .await;
+    assert_eq!(event["principal"], ANN, "{event}");
+}
+
+/// A connection used to be trusted for as long as it stayed open.
+#[tokio::test]
+async fn a_trust_domain_that_is_taken_away_ends_its_open_connections() {
+    let upstream = Upstream::always(chat_answer()).await;
+    let objects = [
+        provider("openai", "OpenAI", &upstream, ""),
+        route("llm", ONE),
+    ];
+    let setup = Setup::new(&objects.concat()).parameters("trustDomains: [cluster.local]");
+    let waypoint = setup.start().await;
+    let mut open = waypoint.workload(ANN).connect().await.unwrap();
+    assert_eq!(open.call(&chat("m")).await.unwrap().status, 200);
+    let base = std::fs::read_to_string(waypoint.config().join("gateway.yaml")).unwrap();
+    let changed = base.replace(
+        "trustDomains: [cluster.local]",
+        "trustDomains: [other.example]",
+    );
+    assert_ne!(base, changed);
+    let before = waypoint.generation().await;
+    waypoint.write("gateway.yaml", &changed);
+    waypoint.generation_after(before).await;
+    let refused = open.call(&chat("m")).await.unwrap();
+    assert_eq!(
+        (refused.status, refused.code()),
+        (401, "identity_invalid".into())
+    );
+    assert_eq!(upstream.seen().len(), 1);
+}

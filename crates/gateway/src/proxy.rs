@@ -60,16 +60,27 @@ impl Caller {
         }
     }
 
-    /// Whether the listener is still there and, where the operator vouches for callers, still
-    /// vouches for this one.
+    /// Whether the listener is still there and the caller is still one that we know: of a trust
+    /// domain that is accepted, or vouched for by the operator.
     pub(crate) fn is_known(&self, snapshot: &Snapshot) -> bool {
         let mut listeners = snapshot.listeners.iter();
         let Some(listener) = listeners.find(|listener| listener.name == self.listener) else {
             return false;
         };
-        self.source != IdentitySource::Developer
-            || listener.developer.as_ref() == self.principal.spiffe()
+        match self.source {
+            IdentitySource::Developer => listener.developer.as_ref() == self.principal.spiffe(),
+            _ => is_trusted(&self.principal, snapshot),
+        }
     }
+}
+
+/// Whether a principal is of a trust domain that is accepted now. A certificate is verified when its
+/// connection begins, which may be long ago.
+fn is_trusted(principal: &Principal, snapshot: &Snapshot) -> bool {
+    let domains = &snapshot.parameters.trust_domains;
+    principal
+        .spiffe()
+        .is_none_or(|id| domains.iter().any(|domain| domain == id.trust_domain()))
 }
 
 /// The request path. One for the whole process.
@@ -141,6 +152,11 @@ impl Waypoint {
             session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
         }
         let head = Head::read(session, limits.header_bytes)?;
+        if !is_trusted(&connection.principal, &state.snapshot) {
+            session.set_keepalive(None);
+            context.voice = voice_of_path(&head);
+            return Err(Refusal::new(Code::IdentityInvalid));
+        }
         let (index, listener) = context
             .listener()
             .ok_or(Refusal::new(Code::RouteNotFound))?;

@@ -1,5 +1,7 @@
 //! MCP answers: passed on as they are, with lists filtered, in JSON and in event streams.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
@@ -48,7 +50,10 @@ pub(super) async fn deliver(
         true => stream(waypoint, session, context, route, forward, resolved, answer).await,
         false => {
             let answered = Answered { answer, deadline };
-            Box::pin(plain(waypoint, session, context, &forward, answered)).await
+            Box::pin(plain(
+                waypoint, session, context, &forward, resolved, answered,
+            ))
+            .await
         }
     };
     let Err(refusal) = delivered else {
@@ -91,6 +96,7 @@ async fn plain(
     session: &mut ServerSession,
     context: &mut Context,
     forward: &Forward,
+    resolved: Resolved,
     answered: Answered,
 ) -> Result<(), Refusal> {
     let Answered {
@@ -116,9 +122,14 @@ async fn plain(
     };
     // The answer may have taken a while: what it lists is judged by the rules in force now.
     let scope = &forward.scope;
-    let now = scope.resolve(waypoint.state.load_full());
-    let now = now.filter(|now| scope.permits(now, &forward.items));
-    let now = now.ok_or(Refusal::new(Code::PolicyRevoked))?;
+    let state = waypoint.state.load_full();
+    let now = match Arc::ptr_eq(&state, &resolved.state) {
+        true => resolved,
+        false => scope
+            .resolve(state)
+            .filter(|now| scope.permits(now, &forward.items))
+            .ok_or(Refusal::new(Code::PolicyRevoked))?,
+    };
     let body = match (&forward.call, status) {
         _ if body.is_empty() => body,
         (Some(call), 200..=299) => checked(waypoint, scope, &now, call, body)?,

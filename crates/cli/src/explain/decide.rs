@@ -64,6 +64,12 @@ impl Asking<'_> {
             true => format!("the models of LLMProvider {name}"),
             false => format!("{operation} with {} at LLMProvider {name}", llm.model),
         };
+        if let Some(path) = &self.http.path
+            && !matches!(self.route(path), Some((_, Route::Llm(_))))
+        {
+            let why = "no LLMRoute for this host and path";
+            return Ok(Answer::refused(Code::RouteNotFound, why, asked));
+        }
         if llm.model.is_empty() {
             let provider_id = provider.llm.id;
             let routes = self.llm_routes(provider);

@@ -121,7 +121,8 @@ pub(crate) struct Stdout {}
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct AuditFile {
     pub(crate) path: String,
-    /// Size at which a new file is begun; default 256.
+    /// Size at which a new file is begun; default 256. The one before is kept as `path` with `.1`,
+    /// older ones are not.
     #[serde(rename = "maxSizeMiB")]
     pub(crate) max_size_mib: Option<u32>,
 }

@@ -488,18 +488,15 @@ pub(super) fn own_fields(
     endpoint: &waypoint_config::Endpoint,
     body: &Bytes,
 ) -> Result<(), ExchangeError> {
+    // As it stands in an authority: an IPv6 address has its brackets.
     let host = endpoint.host.as_bytes();
-    let host: [&[u8]; 3] = match endpoint.host.contains(':') {
-        true => [b"[", host, b"]"],
-        false => [b"", host, b""],
-    };
     let default_port = if endpoint.tls.is_some() { 443 } else { 80 };
     let mut port = itoa::Buffer::new();
     if endpoint.port == default_port {
-        out.push_parts(&header::HOST, &host)?;
+        out.push(&header::HOST, host)?;
     } else {
         let port = port.format(endpoint.port).as_bytes();
-        out.push_parts(&header::HOST, &[host[0], host[1], host[2], b":", port])?;
+        out.push_parts(&header::HOST, &[host, b":", port])?;
     }
     out.push(&header::ACCEPT_ENCODING, b"identity")?;
     if out.method() == Method::POST {

@@ -1,5 +1,6 @@
 //! Plain routes: decided, rewritten, and forwarded by Pingora itself.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ use crate::serve::Phase;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// Zero would be no timeout at all.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 /// Without a timeout of its own a backend may be silent for so long.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Streams per HTTP/2 connection to a backend.
@@ -35,6 +38,8 @@ pub(crate) struct Forward {
     filters: Arc<[Filter]>,
     /// What is sent in the request line.
     target: String,
+    /// What the caller asked for, as sent.
+    authority: Box<str>,
     timeout: Option<Duration>,
     asked: Asked,
     /// The generation of the configuration that last permitted it.
@@ -159,6 +164,7 @@ pub(crate) async fn serve(
     let tried = rand::random_range(0..addresses.len());
     context.plain = Some(Box::new(Forward {
         target: forwarded_target(route, backend, head),
+        authority: head.authority.clone(),
         backend: backend.clone(),
         filters: Arc::clone(&route.filters),
         timeout: route.request_timeout,
@@ -234,6 +240,10 @@ async fn answer_redirect(
         .as_deref()
         .unwrap_or(if is_tls { "https" } else { "http" });
     let host = redirect.hostname.as_deref().unwrap_or(head.host());
+    let host = match host.contains(':') {
+        true => Cow::Owned(format!("[{host}]")),
+        false => Cow::Borrowed(host),
+    };
     let default_port = if scheme == "https" { 443 } else { 80 };
     let own_port = context
         .connection
@@ -277,9 +287,15 @@ pub(crate) async fn peer(_waypoint: &Waypoint, context: &mut Context) -> Result<
     let address = forward.addresses[forward.tried % forward.addresses.len()];
     let name = endpoint.tls.as_ref().map(|tls| tls.hostname.clone());
     let mut peer = HttpPeer::new(address, name.is_some(), name.unwrap_or_default());
-    peer.options.total_connection_timeout = Some(CONNECT_TIMEOUT);
-    peer.options.read_timeout = Some(forward.timeout.unwrap_or(SILENCE_TIMEOUT));
-    peer.options.write_timeout = Some(crate::proxy::WRITE_TIMEOUT);
+    // The request's timeout holds for each part of it: connecting, sending, reading.
+    let left = forward
+        .timeout
+        .map(|limit| limit.saturating_sub(context.record.started.elapsed()))
+        .map(|left| left.max(SHORTEST_WAIT));
+    let within = |limit: Duration| Some(left.map_or(limit, |left| left.min(limit)));
+    peer.options.total_connection_timeout = within(CONNECT_TIMEOUT);
+    peer.options.read_timeout = left.or(Some(SILENCE_TIMEOUT));
+    peer.options.write_timeout = within(crate::proxy::WRITE_TIMEOUT);
     peer.options.idle_timeout = Some(IDLE_TIMEOUT);
     if endpoint.http2 {
         peer.options.alpn = ALPN::H2;
@@ -330,6 +346,10 @@ pub(crate) fn rewrite_request(request: &mut RequestHeader, context: &Context) ->
     let Some(forward) = &context.plain else {
         return Ok(());
     };
+    // In HTTP/2 the host is part of the target that is replaced.
+    if !request.headers.contains_key("host") && !forward.authority.is_empty() {
+        request.insert_header("host", &*forward.authority)?;
+    }
     request.set_raw_path(forward.target.as_bytes())?;
     request.insert_header("x-request-id", context.record.id.as_str())?;
     for filter in forward.filters.iter() {

@@ -16,3 +16,4 @@ mod mcp_items;
 mod plain;
 mod regressions;
 mod through;
+mod tls_upstreams;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod accept;
+mod audit_rotation;
 mod config;
 mod demo;
 mod foreign;

@@ -5,6 +5,7 @@ mod accept;
 mod audit_rotation;
 mod config;
 mod demo;
+mod egress;
 mod foreign;
 mod hostile;
 mod house;

@@ -8,6 +8,8 @@ mod demo;
 mod egress;
 mod foreign;
 mod hostile;
+mod http_filters;
+mod http_routes;
 mod house;
 mod lifecycle;
 mod llm;

@@ -11,6 +11,7 @@ mod hostile;
 mod http_filters;
 mod http_routes;
 mod house;
+mod import;
 mod lifecycle;
 mod llm;
 mod llm_failures;

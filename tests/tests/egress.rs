@@ -231,3 +231,26 @@ async fn an_entry_by_https_is_spoken_to_by_tls_and_must_prove_its_name() {
     assert_eq!(upstream.server_names()[0].as_deref(), Some(HOST));
     assert!(upstream.seen().is_empty());
 }
+
+#[tokio::test]
+async fn an_entry_by_https_may_prove_its_name_to_the_roots_of_the_system() {
+    let authority = Authority::new();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("roots.pem");
+    std::fs::write(&file, &authority.pem).unwrap();
+    let identity = authority.server_for(&[HOST], Validity::Now);
+    let speaks = Speaks::tls(&identity, &["h2", "http/1.1"]);
+    let upstream = Upstream::speaking(speaks, |_| Reply::whole(200, &[], "hello")).await;
+    let objects = entry(&upstream, "MESH_EXTERNAL", "resolution: DNS")
+        .replace("protocol: HTTP", "protocol: HTTPS")
+        + &to_entry("Hostname", HOST);
+    let setup = Setup::new(&objects).environment("SSL_CERT_FILE", &file.display().to_string());
+    let waypoint = setup.start().await;
+    for _ in 0..2 {
+        let answer = ask(&waypoint, ANN, HOST).await;
+        assert_eq!((answer.status, &*answer.text()), (200, "hello"));
+        assert_eq!(upstream.last().server_name.as_deref(), Some(HOST));
+        assert_eq!(upstream.last().target(), "/a?b=c");
+    }
+    assert_eq!(upstream.connections(), 1, "the second request reuses");
+}

@@ -215,6 +215,32 @@ async fn hosts_are_rewritten_in_both_protocols() {
     }
 }
 
+#[tokio::test]
+async fn a_caller_by_http2_is_led_like_one_by_http1() {
+    let upstream = Upstream::always(Reply::whole(200, &[], "hello")).await;
+    let redirect = "{type: RequestRedirect, requestRedirect: {scheme: https}}";
+    let spec = format!(
+        "{}- matches: [{{path: {{value: /old}}}}]\n  filters: [{redirect}]\n",
+        rules(&[("{path: {value: /a}}", "")])
+    );
+    let waypoint = start(&upstream, "http", &spec).await;
+    let mut http2 = waypoint.workload(ANN).connect_http2().await.unwrap();
+    let answer = http2.call(&get("/a/b?c")).await.unwrap();
+    assert_eq!((answer.status, &*answer.text()), (200, "hello"));
+    assert_eq!(upstream.only().target(), "/a/b?c");
+    assert_host(&upstream.only(), "host", "shop.example.com");
+    let head = Request {
+        method: "HEAD".into(),
+        ..get("/a")
+    };
+    let answer = http2.call(&head).await.unwrap();
+    assert_eq!((answer.status, upstream.last().method()), (200, "HEAD"));
+    let answer = http2.call(&get("/old?a")).await.unwrap();
+    assert_eq!(answer.status, 302);
+    let location = answer.header("location");
+    assert_eq!(location, Some("https://shop.example.com/old?a"));
+}
+
 /// HTTP/2 has the host as `:authority`, and a `host` beside it may not differ (RFC 9113 §8.3.1).
 fn assert_host(seen: &Seen, field: &str, expected: &str) {
     assert_eq!(values(seen, field), [expected], "{seen:?}");

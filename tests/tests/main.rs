@@ -9,6 +9,7 @@ mod egress;
 mod foreign;
 mod hostile;
 mod house;
+mod http2_upstreams;
 mod http_filters;
 mod http_routes;
 mod import;

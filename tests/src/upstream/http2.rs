@@ -2,25 +2,39 @@
 
 use std::fmt::Write as _;
 use std::future::poll_fn;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::Step;
 use super::serve::{Origin, Stream};
 
-/// Serves every request of a connection until it ends.
+/// Serves every request of a connection until it ends. A script that closes makes the connection
+/// take no new requests (RFC 9113 §6.8); those that are under way go on.
 pub(super) async fn serve(stream: impl Stream, origin: Origin) {
     let Ok(mut connection) = h2::server::handshake(stream).await else {
         return;
     };
+    let closing = Arc::new(Notify::new());
     let mut requests = JoinSet::new();
-    while let Some(Ok((request, respond))) = connection.accept().await {
-        let origin = origin.clone();
+    loop {
+        let next = tokio::select! {
+            next = connection.accept() => next,
+            () = closing.notified() => {
+                connection.graceful_shutdown();
+                continue;
+            }
+        };
+        let Some(Ok((request, respond))) = next else {
+            return;
+        };
+        let (origin, closing) = (origin.clone(), Arc::clone(&closing));
         requests.spawn(async move {
-            if one(request, respond, &origin).await.is_err() {
+            if one(request, respond, &origin, &closing).await.is_err() {
                 origin.abandoned();
             }
         });
@@ -32,6 +46,7 @@ async fn one(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     origin: &Origin,
+    closing: &Notify,
 ) -> Result<(), h2::Error> {
     let (parts, mut stream) = request.into_parts();
     let mut body = Vec::new();
@@ -40,9 +55,9 @@ async fn one(
         stream.flow_control().release_capacity(piece.len())?;
         body.extend_from_slice(&piece);
     }
-    let mut steps = origin.take(head(&parts), body).into_iter();
+    let steps = origin.take(head(&parts), body);
     let mut sender: Option<(SendStream<Bytes>, bool)> = None;
-    for step in &mut steps {
+    for step in steps {
         match (step, &mut sender) {
             (Step::Send(bytes), None) => {
                 let (answer, is_chunked, rest) = answer(&bytes);
@@ -79,15 +94,22 @@ async fn one(
             (Step::Stall, Some((stream, _))) => {
                 return Err(poll_fn(|context| stream.poll_reset(context)).await?.into());
             }
-            (Step::Endless(bytes), Some((stream, _))) => loop {
-                send(stream, Bytes::from(bytes.clone())).await?;
-            },
-            // A connection is shared, so a stream ends alone.
-            (Step::Close | Step::Reset, Some((stream, _))) => {
+            (Step::Endless(bytes), Some((stream, is_chunked))) => {
+                let bytes = match is_chunked {
+                    true => unframed(&bytes),
+                    false => Bytes::from(bytes),
+                };
+                loop {
+                    send(stream, bytes.clone()).await?;
+                }
+            }
+            (Step::Close, _) => closing.notify_one(),
+            // The connection is shared, so a stream ends alone.
+            (Step::Reset, Some((stream, _))) => {
                 stream.send_reset(Reason::INTERNAL_ERROR);
                 return Ok(());
             }
-            (Step::Close | Step::Reset | Step::Endless(_), None) => {
+            (Step::Reset | Step::Endless(_), None) => {
                 respond.send_reset(Reason::INTERNAL_ERROR);
                 return Ok(());
             }
@@ -95,7 +117,10 @@ async fn one(
     }
     match sender {
         Some((mut stream, _)) => stream.send_data(Bytes::new(), true),
-        None => Ok(()),
+        None => {
+            respond.send_reset(Reason::CANCEL);
+            Ok(())
+        }
     }
 }
 

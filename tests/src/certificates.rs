@@ -10,7 +10,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::clients::Credentials;
 
@@ -74,6 +74,19 @@ impl Authority {
             SanType::DnsName("localhost".try_into().expect("ASCII")),
         ];
         self.sign(params(&names, Validity::Now))
+    }
+
+    /// A server's certificate for these DNS names.
+    ///
+    /// # Panics
+    /// When a name is not ASCII.
+    #[must_use]
+    pub fn server_for(&self, names: &[&str], validity: Validity) -> Identity {
+        let names: Vec<SanType> = names
+            .iter()
+            .map(|name| SanType::DnsName((*name).try_into().expect("ASCII")))
+            .collect();
+        self.sign(params(&names, validity))
     }
 
     /// A workload's certificate with one URI.
@@ -146,6 +159,28 @@ impl Authority {
         std::fs::write(&found.certificate, &agent.certificate_pem)?;
         std::fs::write(&found.private_key, &agent.key_pem)?;
         Ok(found)
+    }
+}
+
+impl Identity {
+    /// Settings of a TLS server that shows this certificate; `protocols` are offered by ALPN.
+    ///
+    /// # Panics
+    /// When the PEM is not what this module made.
+    #[must_use]
+    pub fn server(&self, protocols: &[&str]) -> Arc<ServerConfig> {
+        let chain = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows TLS 1.3")
+            .with_no_client_auth()
+            .with_single_cert(vec![chain.expect("PEM")], key.expect("PEM"))
+            .expect("the key fits");
+        let protocols = protocols.iter();
+        config.alpn_protocols = protocols.map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::upstream::{Gate, Reply, Seen, Step, Upstream};
+use crate::upstream::{Gate, Reply, Seen, Speaks, Step, Upstream};
 
 /// The newest revision with sessions.
 pub const LEGACY: &str = "2025-11-25";
@@ -48,8 +48,13 @@ pub enum Form {
 
 /// Starts a server; what is left open (the GET stream, calls of the tool `slow`) waits for the gate.
 pub async fn start(form: Form, gate: &Gate) -> Arc<Upstream> {
+    speaking(Speaks::Http1, form, gate).await
+}
+
+/// The same, speaking something else than plain HTTP/1.1.
+pub async fn speaking(speaks: Speaks, form: Form, gate: &Gate) -> Arc<Upstream> {
     let gate = gate.clone();
-    Upstream::start(move |seen| answer(seen, form, &gate)).await
+    Upstream::speaking(speaks, move |seen| answer(seen, form, &gate)).await
 }
 
 fn answer(seen: &Seen, form: Form, gate: &Gate) -> Reply {

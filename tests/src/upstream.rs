@@ -1,11 +1,13 @@
 //! A server of ours behind the gateway: it answers from a script and keeps what it received.
 
+mod http2;
 mod reply;
 mod serve;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls::ServerConfig;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -13,7 +15,27 @@ use tokio::task::JoinHandle;
 
 pub use reply::{Reply, Step};
 
+use crate::certificates::Identity;
 use crate::wait::soon;
+
+/// What a server speaks on its connections.
+#[derive(Debug, Clone)]
+pub enum Speaks {
+    /// HTTP/1.1 on plain TCP.
+    Http1,
+    /// HTTP/2 on plain TCP, by prior knowledge.
+    Http2,
+    /// Either by TLS, as the handshake decides.
+    Tls(Arc<ServerConfig>),
+}
+
+impl Speaks {
+    /// TLS with this certificate; `protocols` are offered by ALPN, best first.
+    #[must_use]
+    pub fn tls(identity: &Identity, protocols: &[&str]) -> Self {
+        Self::Tls(identity.server(protocols))
+    }
+}
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -22,7 +44,10 @@ pub struct Seen {
     pub number: usize,
     /// Which connection it came on, counted from 0.
     pub connection: usize,
-    /// The head as it was sent, up to and with the empty line.
+    /// The name its TLS handshake asked for.
+    pub server_name: Option<String>,
+    /// The head as it was sent, up to and with the empty line; one of HTTP/2 is written like one of
+    /// HTTP/1.1, with `:authority` among the fields.
     pub head: String,
     /// The body without framing.
     pub body: Vec<u8>,
@@ -44,7 +69,9 @@ impl Seen {
     /// Every value of a field; the name in lower case.
     pub fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
         self.head.lines().skip(1).filter_map(move |line| {
-            let (held, value) = line.split_once(':')?;
+            // The name of a pseudo-field begins with a colon.
+            let colon = 1 + line.get(1..)?.find(':')?;
+            let (held, value) = (&line[..colon], &line[colon + 1..]);
             held.eq_ignore_ascii_case(name).then(|| value.trim())
         })
     }
@@ -98,6 +125,10 @@ impl Gate {
 struct Past {
     requests: Vec<Seen>,
     connections: usize,
+    /// The names that TLS handshakes asked for, also of those that failed.
+    server_names: Vec<Option<String>>,
+    /// TLS handshakes that failed.
+    refused: usize,
     /// Answers whose reader closed before they had ended.
     abandoned: usize,
 }
@@ -123,6 +154,17 @@ impl Upstream {
     /// # Panics
     /// When no port can be had.
     pub async fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Arc<Self> {
+        Self::speaking(Speaks::Http1, script).await
+    }
+
+    /// The same, speaking something else than plain HTTP/1.1.
+    ///
+    /// # Panics
+    /// When no port can be had.
+    pub async fn speaking(
+        speaks: Speaks,
+        script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let listener = loop {
             // A port that was free a moment ago may be somebody's by now.
             let address = (Ipv4Addr::LOCALHOST, crate::ports::free());
@@ -135,7 +177,7 @@ impl Upstream {
             .expect("a bound socket has an address");
         let past = watch::channel(Past::default()).0;
         let script: Arc<Script> = Arc::new(script);
-        let task = tokio::spawn(serve::accept(listener, script, past.clone()));
+        let task = tokio::spawn(serve::accept(listener, speaks, script, past.clone()));
         Arc::new(Self {
             address,
             past,
@@ -204,6 +246,19 @@ impl Upstream {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.past.borrow().connections
+    }
+
+    /// The names that TLS handshakes asked for, in order, also those of handshakes that failed.
+    #[must_use]
+    pub fn server_names(&self) -> Vec<Option<String>> {
+        self.past.borrow().server_names.clone()
+    }
+
+    /// Waits until so many TLS handshakes have failed.
+    pub async fn refused(&self, count: usize) {
+        let mut past = self.past.subscribe();
+        let what = format!("{count} failed handshakes at {}", self.address);
+        let _ = soon(what, past.wait_for(|past| past.refused >= count)).await;
     }
 
     /// Waits until so many requests have come.

@@ -15,7 +15,10 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 pub use metrics::Metrics;
-pub use objects::{Backend, Ports, agent, mcp_proxy, provider, route, secret};
+pub use objects::{
+    Backend, Ports, agent, http_route, mcp_proxy, object, provider, provider_at, roots, route,
+    secret, service,
+};
 
 use crate::certificates::{Authority, Identity};
 use crate::client::{Answer, Client, Request};
@@ -293,6 +296,18 @@ impl Waypoint {
     pub async fn reload(&self, objects: &str) {
         let before = self.generation().await;
         self.write("objects.yaml", objects);
+        self.generation_after(before).await;
+    }
+
+    /// Replaces text of the Gateway and its parameters and waits until that is in force.
+    ///
+    /// # Panics
+    /// When there is no such text.
+    pub async fn edit_base(&self, from: &str, to: &str) {
+        let base = std::fs::read_to_string(self.config.join("gateway.yaml")).expect("a file");
+        assert!(base.contains(from), "no {from:?} in {base}");
+        let before = self.generation().await;
+        self.write("gateway.yaml", &base.replace(from, to));
         self.generation_after(before).await;
     }
 

@@ -2,11 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod accept;
+mod audit_rotation;
 mod config;
 mod demo;
+mod egress;
 mod foreign;
 mod hostile;
 mod house;
+mod http2_upstreams;
+mod http_filters;
+mod http_routes;
+mod import;
 mod lifecycle;
 mod llm;
 mod llm_failures;
@@ -14,5 +20,7 @@ mod llm_streams;
 mod mcp;
 mod mcp_items;
 mod plain;
+mod plain_timeouts;
 mod regressions;
 mod through;
+mod tls_upstreams;

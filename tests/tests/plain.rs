@@ -237,3 +237,24 @@ async fn an_answer_without_end_ends_with_the_gateway() {
     let events = waypoint.audit();
     assert_eq!(events[0]["code"], "shutting_down", "{events:?}");
 }
+
+#[tokio::test]
+async fn what_may_have_been_done_is_not_done_again() {
+    // RFC 9110 §9.2.2, on a connection that was used before, where it might only have been stale.
+    let upstream = Upstream::in_turn(vec![
+        Reply::whole(200, &[], "one"),
+        Reply::default().then(Step::Close),
+        Reply::whole(200, &[], "again"),
+    ])
+    .await;
+    let rules =
+        format!("- name: reads\n  from: [{{spiffe: \"{ANN}\"}}]\n  http: [{{methods: [POST]}}]");
+    let objects = [objects(&upstream), agent("app", "Allow", &rules)];
+    let waypoint = Setup::new(&objects.concat()).start().await;
+    let ann = waypoint.workload(ANN);
+    let transfer = Request::post("/app/transfer", "10 EUR");
+    assert_eq!(ann.call(&transfer).await.unwrap().status, 200);
+    let broken = ann.call(&transfer).await.unwrap();
+    assert_eq!(broken.status, 502, "{}", broken.text());
+    assert_eq!((upstream.seen().len(), upstream.connections()), (2, 1));
+}

@@ -146,7 +146,9 @@ fn indent(text: &str, by: usize) -> String {
     out
 }
 
-fn object(api: &str, kind: &str, name: &str, spec: &str) -> String {
+/// Any object of the namespace `agents`; `spec` is YAML without indentation.
+#[must_use]
+pub fn object(api: &str, kind: &str, name: &str, spec: &str) -> String {
     format!(
         "apiVersion: {api}\nkind: {kind}\nmetadata: {{name: {name}, namespace: agents}}\nspec:\n{}---\n",
         indent(spec, 2)
@@ -158,8 +160,14 @@ const OURS: &str = "waypoint.kgateway.io/v1alpha1";
 /// An `LLMProvider` at an upstream; `more` are further fields of its spec.
 #[must_use]
 pub fn provider(name: &str, dialect: &str, upstream: &impl Backend, more: &str) -> String {
-    let address = upstream.address();
-    let spec = format!("dialect: {dialect}\nendpoint: http://{address}\n{more}");
+    let endpoint = format!("http://{}", upstream.address());
+    provider_at(name, dialect, &endpoint, more)
+}
+
+/// An `LLMProvider` at a URL; `more` are further fields of its spec.
+#[must_use]
+pub fn provider_at(name: &str, dialect: &str, endpoint: &str, more: &str) -> String {
+    let spec = format!("dialect: {dialect}\nendpoint: {endpoint}\n{more}");
     object(OURS, "LLMProvider", name, &spec)
 }
 
@@ -178,23 +186,26 @@ pub fn secret(name: &str, value: &str) -> String {
     )
 }
 
-/// An `MCPProxy` whose route of the same name under `/mcp/NAME/` leads to an upstream; `more` are
-/// further fields of the route.
+/// A `Secret` with the certificate of an authority.
 #[must_use]
-pub fn mcp_proxy(name: &str, upstream: &impl Backend, more: &str) -> String {
+pub fn roots(name: &str, authority: &Authority) -> String {
+    let pem = indent(&authority.pem, 4);
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: agents}}\nstringData:\n  ca.crt: |\n{pem}---\n"
+    )
+}
+
+/// A `Service` whose only endpoint is an upstream; `protocol` is its `appProtocol`.
+#[must_use]
+pub fn service(name: &str, upstream: &impl Backend, protocol: &str) -> String {
     let address = upstream.address();
-    let spec = format!(
-        "routes:\n- name: {name}\n  match: {{prefix: /mcp/{name}/}}\n  destination: {{service: {name}, port: 80, path: /server}}\n{}",
-        indent(more, 2)
-    );
-    let proxy = object("mcp.kgateway.io/v1", "MCPProxy", name, &spec);
     let (ip, port) = (address.ip(), address.port());
     format!(
         "\
-{proxy}apiVersion: v1
+apiVersion: v1
 kind: Service
 metadata: {{name: {name}, namespace: agents}}
-spec: {{clusterIP: None, ports: [{{name: http, port: 80, targetPort: {port}}}]}}
+spec: {{clusterIP: None, ports: [{{name: http, port: 80, targetPort: {port}, appProtocol: {protocol}}}]}}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -205,6 +216,25 @@ ports: [{{name: http, port: {port}}}]
 ---
 "
     )
+}
+
+/// An `HTTPRoute` of all listeners; `spec` are its hostnames and rules.
+#[must_use]
+pub fn http_route(name: &str, spec: &str) -> String {
+    let spec = format!("parentRefs: [{{name: wp}}]\n{spec}");
+    object("gateway.networking.k8s.io/v1", "HTTPRoute", name, &spec)
+}
+
+/// An `MCPProxy` whose route of the same name under `/mcp/NAME/` leads to an upstream; `more` are
+/// further fields of the route.
+#[must_use]
+pub fn mcp_proxy(name: &str, upstream: &impl Backend, more: &str) -> String {
+    let spec = format!(
+        "routes:\n- name: {name}\n  match: {{prefix: /mcp/{name}/}}\n  destination: {{service: {name}, port: 80, path: /server}}\n{}",
+        indent(more, 2)
+    );
+    let proxy = object("mcp.kgateway.io/v1", "MCPProxy", name, &spec);
+    proxy + &service(name, upstream, "http")
 }
 
 /// An `AgentPolicy` on the Gateway; `action` is `Allow` or `Deny`, `rules` the YAML list.

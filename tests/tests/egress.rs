@@ -8,6 +8,7 @@ use waypoint_tests::client::{Answer, Request};
 use waypoint_tests::llm::{chat, chat_answer};
 use waypoint_tests::mcp_server::{LEGACY, legacy};
 use waypoint_tests::upstream::{Reply, Speaks, Upstream};
+use waypoint_tests::wait::until;
 use waypoint_tests::waypoint::{
     ANN, BOB, Backend as _, Setup, Waypoint, agent, http_route, object, provider_at, route, secret,
 };
@@ -246,13 +247,15 @@ async fn an_entry_by_https_may_prove_its_name_to_the_roots_of_the_system() {
         + &to_entry("Hostname", HOST);
     let setup = Setup::new(&objects).environment("SSL_CERT_FILE", &file.display().to_string());
     let waypoint = setup.start().await;
-    for _ in 0..2 {
+    // The connection is kept a moment after the answer has gone, so the second may be too early.
+    until("a connection that is used again", || async {
         let answer = ask(&waypoint, ANN, HOST).await;
         assert_eq!((answer.status, &*answer.text()), (200, "hello"));
         assert_eq!(upstream.last().server_name.as_deref(), Some(HOST));
         assert_eq!(upstream.last().target(), "/a?b=c");
-    }
-    assert_eq!(upstream.connections(), 1, "the second request reuses");
+        (upstream.connections() < upstream.seen().len()).then_some(())
+    })
+    .await;
 }
 
 /// RFC 9110 §7.2: `Host` is the authority of the target.

@@ -139,12 +139,11 @@ async fn a_reset_stream_is_tried_again_on_the_same_connection() {
 async fn a_call_that_takes_too_long_ends_alone() {
     let gate = Gate::new();
     let held = gate.clone();
-    let (upstream, waypoint) = start("timeouts: {request: 300ms}", move |seen| {
-        match seen.json()["model"].as_str() {
-            Some("slow") => Reply::default().then(Step::Stall),
-            Some("stream") => Reply::stream().chunk(delta("one")).wait(&held).end(),
-            _ => chat_answer(),
-        }
+    let short = "timeouts: {request: 2s}";
+    let (upstream, waypoint) = start(short, move |seen| match seen.json()["model"].as_str() {
+        Some("slow") => Reply::default().then(Step::Stall),
+        Some("stream") => Reply::stream().chunk(delta("one")).wait(&held).end(),
+        _ => chat_answer(),
     })
     .await;
     let ann = waypoint.workload(ANN);

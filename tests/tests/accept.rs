@@ -6,6 +6,7 @@ use waypoint_tests::certificates::{Authority, Validity};
 use waypoint_tests::client::{Answer, Client, Request};
 use waypoint_tests::llm::{chat, chat_answer};
 use waypoint_tests::upstream::Upstream;
+use waypoint_tests::wait::until;
 use waypoint_tests::waypoint::{ANN, DEVELOPER, Setup, Waypoint, mcp_proxy, provider, route};
 
 /// One provider, one route to it, and one MCP server behind the same upstream.
@@ -357,7 +358,12 @@ async fn a_head_and_a_body_must_come_in_time() {
         "a handshake that never begins"
     );
     assert_eq!(upstream.connections(), 0);
-    assert_eq!(client.call(&chat("m")).await.unwrap().status, 200);
+    // On a busy machine an honest call may be late too.
+    until("a call in time", || async {
+        let answer = client.call(&chat("m")).await.ok()?;
+        (answer.status == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -516,4 +522,29 @@ async fn a_developer_identity_is_not_for_pages_of_other_sites() {
         }
     }
     assert_eq!(upstream.seen().len(), allowed);
+}
+
+/// A resumed session would bring back a certificate without looking at it again.
+#[tokio::test]
+async fn sessions_of_callers_with_certificates_are_not_resumed() {
+    let (_upstream, waypoint) = start("").await;
+    let identity = waypoint.authority.agent(ANN);
+    let config = waypoint.authority.client(Some(&identity), b"http/1.1");
+    for turn in 0..3 {
+        let address = ("127.0.0.1", waypoint.ports.mtls);
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::clone(&config));
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        // Tickets come with or behind the first answer.
+        let request = b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request)
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await;
+        assert!(answer.starts_with(b"HTTP/1.1 404"), "{turn}");
+        let kind = stream.get_ref().1.handshake_kind();
+        assert_eq!(kind, Some(rustls::HandshakeKind::Full), "{turn}");
+    }
 }

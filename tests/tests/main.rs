@@ -3,6 +3,7 @@
 
 mod accept;
 mod audit_rotation;
+mod authorization;
 mod config;
 mod demo;
 mod egress;

@@ -5,7 +5,9 @@ use waypoint_tests::client::Request;
 use waypoint_tests::llm::{chat, chat_answer, chat_stream, delta};
 use waypoint_tests::mcp_server::{LEGACY, legacy};
 use waypoint_tests::upstream::{Gate, Reply, Step, Upstream};
-use waypoint_tests::waypoint::{ANN, Setup, agent, mcp_proxy, provider, route};
+use waypoint_tests::waypoint::{
+    ANN, BOB, Setup, agent, http_route, mcp_proxy, provider, route, service,
+};
 
 const ONE: &str = "- backendRefs: [{name: openai}]";
 
@@ -258,4 +260,199 @@ async fn a_trust_domain_that_is_taken_away_ends_its_open_connections() {
         (401, "identity_invalid".into())
     );
     assert_eq!(upstream.seen().len(), 1);
+}
+
+/// What followed a body that could not be read was read as the next request.
+#[tokio::test]
+async fn nothing_is_read_behind_a_body_that_is_malformed() {
+    let upstream = Upstream::always(chat_answer()).await;
+    let objects = [
+        provider("openai", "OpenAI", &upstream, ""),
+        route("llm", ONE),
+    ];
+    let waypoint = Setup::new(&objects.concat()).start().await;
+    let head = "POST /ai/v1/chat/completions HTTP/1.1\r\nhost: gateway\r\n\
+        content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (case, body) in [
+        ("no size", "zz\r\n".to_owned()),
+        ("an endless size", "FFFFFFFFFFFFFFFFF\r\n".to_owned()),
+        ("no line break behind a chunk", "2\r\n{}XX".to_owned()),
+        (
+            "a long size line",
+            format!("2;{}\r\n", "x".repeat(64 << 10)),
+        ),
+        (
+            "long trailers",
+            format!("2\r\n{{}}\r\n0\r\nx: {}\r\n\r\n", "a".repeat(70_000)),
+        ),
+    ] {
+        let mut connection = waypoint.workload(ANN).connect().await.unwrap();
+        connection.write(head.as_bytes()).await.unwrap();
+        // It may be refused, and closed, before all of it is written.
+        let _ = connection.write(body.as_bytes()).await;
+        let refused = connection.answer().await.unwrap();
+        assert_eq!(refused.status, 400, "{case}");
+        assert_eq!(refused.header("connection"), Some("close"), "{case}");
+        let _ = connection.send(&chat("m")).await;
+        let rest = connection.drain().await;
+        assert_eq!(String::from_utf8_lossy(&rest), "", "{case}");
+    }
+    assert_eq!(upstream.seen().len(), 0);
+}
+
+/// A caller without any permission could have bodies kept in memory.
+#[tokio::test]
+async fn who_may_do_nothing_is_told_so_before_the_body_is_read() {
+    let upstream = Upstream::always(chat_answer()).await;
+    let allow = format!("- name: ann\n  from: [{{spiffe: \"{ANN}\"}}]\n  llm: [{{}}]");
+    let objects = [
+        provider("openai", "OpenAI", &upstream, ""),
+        route("llm", ONE),
+        agent("models", "Allow", &allow),
+    ];
+    let waypoint = Setup::new(&objects.concat()).start().await;
+    let mut connection = waypoint.workload(BOB).connect().await.unwrap();
+    let head = "POST /ai/v1/chat/completions HTTP/1.1\r\nhost: gateway\r\n\
+        content-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
+    connection.write(head.as_bytes()).await.unwrap();
+    let refused = connection.head().await.unwrap();
+    assert_eq!(refused.status, 403);
+    assert_eq!(upstream.seen().len(), 0);
+}
+
+/// A Deny for anyone could be evaded by being nobody.
+#[tokio::test]
+async fn a_deny_without_callers_is_about_nobody_too() {
+    let upstream = Upstream::always(Reply::whole(200, &[], "hello")).await;
+    let rules = "- name: admin\n  http: [{paths: [\"/admin*\"]}]";
+    let objects = [
+        service("app", &upstream, "http"),
+        http_route("app", "rules: [{backendRefs: [{name: app, port: 80}]}]"),
+        agent("app", "Deny", rules),
+    ];
+    let waypoint = Setup::new(&objects.concat()).start().await;
+    for (path, status) in [("/admin", 403), ("/else", 200)] {
+        let answer = waypoint
+            .anonymous()
+            .call(&Request::new("GET", path).host("app"))
+            .await
+            .unwrap();
+        assert_eq!(answer.status, status, "{path}");
+    }
+}
+
+/// SDKs follow redirects, with the prompt, to where no policy is asked.
+#[tokio::test]
+async fn redirects_of_providers_and_servers_do_not_reach_callers() {
+    let moved = || {
+        let headers = [
+            ("location", "http://elsewhere.example/"),
+            ("content-type", "application/json"),
+        ];
+        Reply::whole(307, &headers, "{}")
+    };
+    let (models, tools) = (
+        Upstream::always(moved()).await,
+        Upstream::always(moved()).await,
+    );
+    let objects = [
+        provider("openai", "OpenAI", &models, ""),
+        route("llm", ONE),
+        mcp_proxy("tools", &tools, ""),
+    ];
+    let waypoint = Setup::new(&objects.concat()).start().await;
+    for (case, request) in [("a model", chat("m")), ("a tool", list("tools"))] {
+        let answer = waypoint.workload(ANN).call(&request).await.unwrap();
+        assert_eq!(answer.status, 502, "{case}");
+        assert_eq!(answer.header("location"), None, "{case}");
+    }
+    assert_eq!(
+        (models.seen().len(), tools.seen().len()),
+        (1, 1),
+        "once each"
+    );
+}
+
+/// A model was asked for by the caller's name of it, and not by the one that was decided.
+#[tokio::test]
+async fn a_models_entry_is_asked_for_by_the_providers_name() {
+    let entry = json!({"id": "gpt-4o", "object": "model"});
+    let upstream = Upstream::always(Reply::json(&entry)).await;
+    let models = "models: [{name: gpt-4o, aliases: [smart]}]";
+    let objects = [
+        provider("openai", "OpenAI", &upstream, models),
+        route("llm", ONE),
+    ];
+    let waypoint = Setup::new(&objects.concat()).start().await;
+    let request = Request::new("GET", "/ai/v1/models/smart");
+    let answer = waypoint.workload(ANN).call(&request).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(upstream.only().target(), "/v1/models/gpt-4o");
+}
+
+/// Waits longer than the longest backoff were not made, though there was time.
+#[tokio::test]
+async fn retry_after_is_obeyed_for_as_long_as_there_is_time() {
+    let busy = Reply::whole(
+        503,
+        &[("retry-after", "1"), ("content-type", "application/json")],
+        "{}",
+    );
+    let upstream = Upstream::in_turn(vec![busy, chat_answer()]).await;
+    let rule = "- backendRefs: [{name: openai}]\n  timeouts: {request: 20s}\n  retry: {attempts: 1, on: [5xx], backoff: {base: 10ms, max: 50ms}}";
+    let objects = [
+        provider("openai", "OpenAI", &upstream, ""),
+        route("llm", rule),
+    ];
+    let waypoint = Setup::new(&objects.concat()).start().await;
+    let answer = waypoint.workload(ANN).call(&chat("m")).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+/// Requests that the end of the process cut off left no event.
+#[tokio::test]
+async fn what_the_end_of_the_process_cuts_off_leaves_an_event() {
+    let upstream = Upstream::always(Reply::chunked(200, &[]).chunk("one").then(Step::Stall)).await;
+    let models = Upstream::always(chat_answer()).await;
+    let objects = [
+        service("app", &upstream, "http"),
+        http_route(
+            "app",
+            "rules: [{matches: [{path: {value: /app}}], backendRefs: [{name: app, port: 80}]}]",
+        ),
+        provider("openai", "OpenAI", &models, ""),
+        route("llm", ONE),
+    ];
+    let setup = Setup::new(&objects.concat()).parameters("drainTimeout: 1s");
+    let mut waypoint = setup.start().await;
+    let mut silent = waypoint.workload(ANN).connect().await.unwrap();
+    silent
+        .send(&Request::new("GET", "/app").host("app"))
+        .await
+        .unwrap();
+    silent.head().await.unwrap();
+    silent.read_until("one").await.unwrap();
+    let mut half = waypoint.workload(ANN).connect().await.unwrap();
+    let head = "POST /ai/v1/chat/completions HTTP/1.1\r\nhost: gateway\r\n\
+        content-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    half.write(head.as_bytes()).await.unwrap();
+    waypoint.terminate().await;
+    assert_eq!(
+        waypoint.ended().await.code(),
+        Some(0),
+        "{}",
+        waypoint.stderr()
+    );
+    let events = waypoint.audit();
+    for action in ["http", "llm"] {
+        let event = events
+            .iter()
+            .find(|event| event["action"]["kind"] == action);
+        assert_eq!(
+            event.unwrap()["code"],
+            "shutting_down",
+            "{action}: {events:?}"
+        );
+    }
 }

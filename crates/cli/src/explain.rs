@@ -3,6 +3,7 @@
 mod answer;
 mod asked;
 mod decide;
+mod mesh;
 mod request;
 
 use std::fmt::Write as _;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use serde::Serialize;
-use waypoint_policy::{By, Code, Effect, Mode, Outcome, RuleName, TraceEntry};
+use waypoint_policy::{By, Code, Effect, Kind, Mode, Outcome, RuleName, TraceEntry};
 
 use crate::configuration::{self, GatewayName};
 use crate::output;
@@ -197,7 +198,11 @@ fn trace_line(entry: &TraceEntry, paint: Paint) -> String {
         }
         (other, _) => other.to_string(),
     };
-    let name = format!("{}{rule} ({effect}{mode})", entry.policy);
+    let kind = match entry.kind {
+        Kind::AgentPolicy => String::new(),
+        kind => format!("{kind} "),
+    };
+    let name = format!("{kind}{}{rule} ({effect}{mode})", entry.policy);
     format!("{name}: {outcome}")
 }
 

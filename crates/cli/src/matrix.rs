@@ -217,7 +217,7 @@ fn cell(decision: &Decision) -> Cell {
     let by = match decision.by() {
         By::Rule(rule) => rule.rule.to_string(),
         By::Uncovered(posture) => posture.as_str().to_lowercase(),
-        By::NoMatch | By::Identity | By::Transport(_) => String::new(),
+        By::NoMatch | By::NoIstioAllow | By::Identity | By::Transport(_) => String::new(),
     };
     let would = if decision.would_deny().is_empty() {
         ""

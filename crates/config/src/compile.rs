@@ -2,6 +2,7 @@
 
 mod agent;
 mod attach;
+mod authorization;
 mod draft;
 mod endpoint;
 mod gateway;
@@ -16,6 +17,7 @@ mod solo;
 use waypoint_policy::{Kind, ObjectName, ObjectRef, PolicySet, Posture, Settings};
 
 use crate::diagnostic::{Diagnostic, Skipped};
+use crate::istio_targets::IstioTargets;
 use crate::kind::ObjectKind;
 use crate::object::{self, Diagnostics, Object};
 use crate::snapshot::{Provider, Route, Snapshot};
@@ -87,32 +89,35 @@ fn one(
     mcp::compile(set, &chosen, &mut drafts, out);
     http::compile(set, &chosen, &mut drafts, out);
     let policies = agent::compile(set, &chosen, &drafts, out);
+    let trust_domains = chosen.parameters.trust_domains.iter();
+    let trust_domains: Vec<Box<str>> = trust_domains.map(|d| d.as_str().into()).collect();
+    let mesh = authorization::Mesh {
+        root_namespace: &parameters.root_namespace,
+        trust_domains: &trust_domains,
+        namespace_default_deny: parameters.namespace_default_deny,
+    };
+    let istio = authorization::compile(set, &chosen, &mesh, out);
     drafts.report_equal(out);
     drafts.warn_unreachable(&chosen, out);
+    let addressed = addressed(set, name, &chosen.parameters.dns_suffix);
     let settings = Settings {
         posture: parameters.posture,
         namespace: name.namespace.clone(),
-        trust_domains: chosen
-            .parameters
-            .trust_domains
-            .iter()
-            .map(|d| d.as_str().into())
-            .collect(),
+        trust_domains,
     };
-    Some(finish(
-        name,
-        chosen,
-        drafts,
-        PolicySet::compile(policies, settings),
-    ))
+    let policy = PolicySet::compile_all(policies, istio, settings);
+    Some(finish(name, chosen, drafts, addressed, policy))
 }
 
 fn finish(
     name: &ObjectName,
     chosen: Chosen<'_>,
     drafts: Drafts<'_>,
+    addressed: Vec<(String, ObjectRef)>,
     policy: PolicySet,
 ) -> Snapshot {
+    let class = ObjectRef::whole(Kind::GatewayClass, ObjectName::new("", GATEWAY_CLASS));
+    let istio_class = policy.target(&class);
     let gateway_target = policy.target(&ObjectRef::whole(Kind::Gateway, name.clone()));
     let providers = drafts
         .providers
@@ -143,6 +148,12 @@ fn finish(
         generation: 0,
         gateway: name.clone(),
         gateway_target,
+        istio: IstioTargets::new(
+            gateway_target.into_iter().chain(istio_class).collect(),
+            addressed
+                .into_iter()
+                .filter_map(|(host, object)| Some((host, policy.target(&object)?))),
+        ),
         parameters: chosen.parameters,
         listeners: chosen.listeners,
         policy,
@@ -150,6 +161,31 @@ fn finish(
         servers: drafts.servers,
         routes,
     }
+}
+
+/// The host names by which a Service or ServiceEntry is addressed, in lower case; `*.` in front
+/// stands for any name below.
+fn addressed(set: &Set<'_>, gateway: &ObjectName, suffix: &str) -> Vec<(String, ObjectRef)> {
+    let mut hosts = Vec::new();
+    for name in set.services.keys() {
+        let (service, namespace) = (&name.name, &name.namespace);
+        let object = ObjectRef::whole(Kind::Service, name.clone());
+        let mut names = vec![
+            format!("{service}.{namespace}.svc.{suffix}"),
+            format!("{service}.{namespace}.svc"),
+            format!("{service}.{namespace}"),
+        ];
+        if *namespace == gateway.namespace {
+            names.push(service.to_string());
+        }
+        hosts.extend(names.into_iter().map(|host| (host, object.clone())));
+    }
+    for (name, entry) in &set.entries {
+        let object = ObjectRef::whole(Kind::ServiceEntry, name.clone());
+        let names = entry.raw.hosts.iter().map(|host| host.to_ascii_lowercase());
+        hosts.extend(names.map(|host| (host, object.clone())));
+    }
+    hosts
 }
 
 /// How an object is named in messages.

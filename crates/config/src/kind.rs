@@ -22,6 +22,7 @@ pub(crate) enum ObjectKind {
     LlmProvider,
     LlmRoute,
     AgentPolicy,
+    AuthorizationPolicy,
 }
 
 impl ObjectKind {
@@ -54,6 +55,7 @@ impl ObjectKind {
                 | Self::LlmRoute
                 | Self::McpProxy
                 | Self::AgentPolicy
+                | Self::AuthorizationPolicy
                 | Self::SoloGateway
                 | Self::ReferenceGrant
         )
@@ -138,7 +140,12 @@ const KINDS: &[Known] = &[
         &["v1", "v1beta1", "v1alpha3"],
         ObjectKind::ServiceEntry,
     ),
-    refused("security.istio.io", "AuthorizationPolicy"),
+    read(
+        "security.istio.io",
+        "AuthorizationPolicy",
+        &["v1", "v1beta1"],
+        ObjectKind::AuthorizationPolicy,
+    ),
     refused("security.istio.io", "RequestAuthentication"),
     read(
         "gateway.solo.io",

@@ -42,9 +42,7 @@ pub fn normalize_path(path: &str) -> Result<Cow<'_, str>, PathError> {
         let last = segments.peek().is_none();
         match segment {
             "" | "." => {}
-            _ if segment.starts_with(".;") || segment.starts_with("..;") => {
-                return Err(PathError::Ambiguous);
-            }
+            _ if has_parameters(segment) => return Err(PathError::Ambiguous),
             ".." => match out.rfind('/') {
                 Some(at) => out.truncate(at),
                 None => return Err(PathError::AboveRoot),
@@ -62,6 +60,12 @@ pub fn normalize_path(path: &str) -> Result<Cow<'_, str>, PathError> {
         out.push('/');
     }
     Ok(Cow::Owned(out))
+}
+
+/// Whether a decoded segment is `.` or `..` with parameters, whose `;` may be escaped.
+fn has_parameters(segment: &str) -> bool {
+    let rest = segment.strip_prefix("..").or(segment.strip_prefix('.'));
+    rest.is_some_and(|rest| rest.starts_with(';') || rest.starts_with("%3B"))
 }
 
 /// Whether nothing needs to change; the common case, without allocation.

@@ -10,6 +10,7 @@ use waypoint_llm as llm;
 pub use waypoint_mcp::Denial;
 use waypoint_policy::{ObjectName, PolicySet, ProviderId, Secret, ServerId, SpiffeId, TargetId};
 
+use crate::istio_targets::IstioTargets;
 use crate::route::RouteTable;
 
 /// What a waypoint works with between two changes of its configuration.
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub gateway: ObjectName,
     /// The Gateway as a place policies are attached to; `None` when there are none.
     pub gateway_target: Option<TargetId>,
+    /// What Istio's policies for a request are attached to.
+    pub istio: IstioTargets,
     /// Settings of the waypoint as a whole.
     pub parameters: Parameters,
     /// The listeners that are served, in the order they were written.

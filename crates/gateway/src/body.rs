@@ -56,7 +56,8 @@ pub(crate) async fn read(
     let expects = headers
         .get(header::EXPECT)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let broken = || Refusal::new(Code::BadRequest).with_message("the request body ended early");
+    let broken =
+        || Refusal::new(Code::BadRequest).with_message("the request body is cut or malformed");
     if expects {
         session
             .write_continue_response()
@@ -77,9 +78,17 @@ pub(crate) async fn read(
         // HTTP/2 bodies have no read timeout of their own.
         let piece = tokio::time::timeout(between_pieces, session.read_request_body())
             .await
-            .map_err(|_| Refusal::new(Code::RequestTimeout))?
-            .map_err(|_| broken())?;
-        let Some(piece) = piece else { break };
+            .map_err(|_| Refusal::new(Code::RequestTimeout))
+            .and_then(|piece| piece.map_err(|_| broken()));
+        let piece = match piece {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(refusal) => {
+                // Nobody knows where this body ends: what follows must never be read as a request.
+                session.set_keepalive(None);
+                return Err(refusal);
+            }
+        };
         if first.is_empty() {
             if piece.len() > limit_bytes {
                 return Err(too_large());

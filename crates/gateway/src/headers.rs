@@ -1,5 +1,7 @@
 //! Which headers pass between the two sides, and which never do.
 
+use std::borrow::Cow;
+
 use http::HeaderName;
 use http::header::{self, HeaderMap};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -11,20 +13,27 @@ use crate::exchange::{ExchangeError, RequestHead};
 /// sends here is removed before anything looks at it.
 fn is_identity(name: &HeaderName) -> bool {
     let name = name.as_str();
-    name.starts_with("x-")
-        && matches!(
-            name,
-            "x-forwarded-client-cert"
-                | "x-spiffe-id"
-                | "x-waypoint-principal"
-                | "x-mcp-proxy"
-                | "x-forwarded-user"
-                | "x-forwarded-email"
-                | "x-forwarded-groups"
-                | "x-remote-user"
-                | "x-client-cert"
-                | "x-request-source-principal"
-        )
+    if !name.starts_with('x') {
+        return false;
+    }
+    // Servers that hand headers on as variables take `_` and `-` for the same.
+    let plain: Cow<'_, str> = match name.contains('_') {
+        true => name.replace('_', "-").into(),
+        false => name.into(),
+    };
+    matches!(
+        &*plain,
+        "x-forwarded-client-cert"
+            | "x-spiffe-id"
+            | "x-waypoint-principal"
+            | "x-mcp-proxy"
+            | "x-forwarded-user"
+            | "x-forwarded-email"
+            | "x-forwarded-groups"
+            | "x-remote-user"
+            | "x-client-cert"
+            | "x-request-source-principal"
+    )
 }
 
 /// Connection-specific fields (RFC 9110 §7.6.1) and those that are made anew for the next hop.
@@ -45,17 +54,44 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// What identifies the caller to its own services, or bills somebody: never sent on.
+/// Parts of names under which credentials travel.
+const SECRET_PARTS: [&str; 12] = [
+    "auth",
+    "token",
+    "secret",
+    "credential",
+    "password",
+    "cookie",
+    "signature",
+    "apikey",
+    "api-key",
+    "access-key",
+    "subscription-key",
+    "private-key",
+];
+
+/// What identifies the caller to its own services, or bills somebody: never sent on. A name that
+/// looks like a credential's is taken for one.
 fn is_callers_secret(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    if matches!(name, "openai-organization" | "openai-project") {
+        return true;
+    }
+    // The protocol's own, which servers ask their clients for; and what SDKs say of themselves.
+    let is_known = name.starts_with("mcp-") || name.starts_with("x-stainless-");
+    !is_known && SECRET_PARTS.iter().any(|part| name.contains(part))
+}
+
+/// What would have a server run another request than the one that was decided.
+fn is_override(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "authorization"
-            | "x-api-key"
-            | "api-key"
-            | "x-goog-api-key"
-            | "cookie"
-            | "openai-organization"
-            | "openai-project"
+        "x-http-method-override"
+            | "x-http-method"
+            | "x-method-override"
+            | "x-original-url"
+            | "x-original-uri"
+            | "x-rewrite-url"
     )
 }
 
@@ -118,6 +154,7 @@ pub(crate) fn copy_request(
     for (name, value) in from {
         let drop = is_hop_by_hop(name)
             || is_of_our_side(name)
+            || is_override(name)
             || (!passing.secrets && is_callers_secret(name))
             || (!passing.tracing && matches!(name.as_str(), "traceparent" | "tracestate"))
             || passing.without.contains(&name.as_str())
@@ -140,10 +177,16 @@ fn is_kept_back(name: &HeaderName, own_key: bool) -> bool {
             "openai-organization" | "openai-project" | "anthropic-organization-id"
         );
     is_hop_by_hop(name)
+        || text.starts_with("x-envoy-")
         || (shared && !own_key)
         || matches!(
             text,
             "set-cookie"
+                | "authorization"
+                | "x-api-key"
+                | "api-key"
+                | "location"
+                | "via"
                 | "alt-svc"
                 | "content-encoding"
                 | "x-request-id"
@@ -207,19 +250,35 @@ mod tests {
             ("x-forwarded-for", "10.0.0.1"),
             ("traceparent", "00-1-2-01"),
             ("openai-organization", "theirs"),
+            ("x-auth-token", "theirs"),
+            ("ocp-apim-subscription-key", "theirs"),
+            ("x-http-method-override", "DELETE"),
+            ("idempotency-key", "one"),
+            ("mcp-param-token", "x"),
         ]);
         for (case, secrets, tracing, expected) in [
             (
                 "our credential",
                 false,
                 false,
-                &["anthropic-version", "x-stainless-lang"][..],
+                &[
+                    "anthropic-version",
+                    "x-stainless-lang",
+                    "idempotency-key",
+                    "mcp-param-token",
+                ][..],
             ),
             (
                 "tracing",
                 false,
                 true,
-                &["anthropic-version", "x-stainless-lang", "traceparent"],
+                &[
+                    "anthropic-version",
+                    "x-stainless-lang",
+                    "traceparent",
+                    "idempotency-key",
+                    "mcp-param-token",
+                ],
             ),
             (
                 "passthrough",
@@ -232,6 +291,10 @@ mod tests {
                     "x-api-key",
                     "cookie",
                     "openai-organization",
+                    "x-auth-token",
+                    "ocp-apim-subscription-key",
+                    "idempotency-key",
+                    "mcp-param-token",
                 ],
             ),
         ] {
@@ -258,6 +321,8 @@ mod tests {
             ("x-spiffe-id", "spiffe://c/d"),
             ("x-forwarded-client-cert", "URI=spiffe://a/b"),
             ("x-waypoint-principal", "spiffe://a/b"),
+            ("x_spiffe_id", "spiffe://a/b"),
+            ("X-Forwarded_Client-Cert", "URI=spiffe://a/b"),
             ("accept", "*/*"),
         ]);
         strip_identity(&mut head);

@@ -2,6 +2,7 @@
 //! decisions, decisions become upstream exchanges, and everything becomes a record.
 
 mod admin;
+mod authorize;
 mod body;
 mod coding;
 mod credential;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -16,8 +16,10 @@ use tokio::sync::watch;
 use tracing::Instrument;
 use waypoint_config::{Listener, Route, RouteQuery, Snapshot};
 use waypoint_mesh::IdentitySource;
+use waypoint_policy::istio::Verdict;
 use waypoint_policy::{Code, Principal, Refusal};
 
+use crate::authorize;
 use crate::body;
 use crate::credential::Credentials;
 use crate::edge::{self, Head};
@@ -37,6 +39,7 @@ use crate::wire::HeadPhase;
 pub(crate) struct Connection {
     pub(crate) principal: Principal,
     pub(crate) identity_source: IdentitySource,
+    pub(crate) expires: Option<SystemTime>,
     pub(crate) listener: Arc<str>,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
@@ -49,6 +52,7 @@ pub(crate) struct Caller {
     pub(crate) principal: Principal,
     listener: Arc<str>,
     source: IdentitySource,
+    expires: Option<SystemTime>,
 }
 
 impl Caller {
@@ -57,6 +61,10 @@ impl Caller {
             principal: context.record.principal.clone(),
             listener: Arc::clone(&context.record.listener),
             source: context.record.identity_source,
+            expires: context
+                .connection
+                .as_ref()
+                .and_then(|connection| connection.expires),
         }
     }
 
@@ -69,14 +77,17 @@ impl Caller {
         };
         match self.source {
             IdentitySource::Developer => listener.developer.as_ref() == self.principal.spiffe(),
-            _ => is_trusted(&self.principal, snapshot),
+            _ => is_trusted(&self.principal, self.expires, snapshot),
         }
     }
 }
 
-/// Whether a principal is of a trust domain that is accepted now. A certificate is verified when its
-/// connection begins, which may be long ago.
-fn is_trusted(principal: &Principal, snapshot: &Snapshot) -> bool {
+/// Whether a principal is of a trust domain that is accepted now, and its certificate not over. It is
+/// verified when its connection begins, which may be long ago.
+fn is_trusted(principal: &Principal, expires: Option<SystemTime>, snapshot: &Snapshot) -> bool {
+    if expires.is_some_and(|end| SystemTime::now() > end) {
+        return false;
+    }
     let domains = &snapshot.parameters.trust_domains;
     principal
         .spiffe()
@@ -99,14 +110,41 @@ pub(crate) struct Waypoint {
 
 /// One request on its way.
 pub(crate) struct Context {
+    recorder: Arc<Recorder>,
+    /// Whether the record has been written.
+    finished: bool,
     pub(crate) state: Arc<State>,
     pub(crate) record: RequestRecord,
     pub(crate) connection: Option<Arc<Connection>>,
+    /// What was asked for, as routing and policy see it.
+    pub(crate) head: Option<Arc<Head>>,
+    /// What Istio's policies said; those of the agents' own kinds build on it.
+    pub(crate) verdict: Verdict,
     pub(crate) voice: Voice,
     pub(crate) plain: Option<Box<plain::Forward>>,
 }
 
+/// A request whose connection is dropped leaves its event all the same.
+impl Drop for Context {
+    fn drop(&mut self) {
+        if !self.finished && self.connection.is_some() {
+            self.recorder.abandon(&mut self.record);
+        }
+    }
+}
+
 impl Context {
+    /// What Istio's policies in a snapshot say of this request.
+    pub(crate) fn judge(&self, session: &ServerSession, snapshot: &Snapshot) -> Verdict {
+        match (&self.connection, &self.head) {
+            (Some(connection), Some(head)) => {
+                let principal = &self.record.principal;
+                authorize::verdict(snapshot, session, connection, principal, head)
+            }
+            _ => Verdict::default(),
+        }
+    }
+
     fn listener(&self) -> Option<(usize, &Listener)> {
         let name = &self.connection.as_ref()?.listener;
         let mut listeners = self.state.snapshot.listeners.iter().enumerate();
@@ -151,10 +189,10 @@ impl Waypoint {
         if session.get_keepalive().is_some() && *self.phase.borrow() == Phase::Serving {
             session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
         }
+        context.voice = voice_of_path(session.req_header().uri.path());
         let head = Head::read(session, limits.header_bytes)?;
-        if !is_trusted(&connection.principal, &state.snapshot) {
+        if !is_trusted(&connection.principal, connection.expires, &state.snapshot) {
             session.set_keepalive(None);
-            context.voice = voice_of_path(&head);
             return Err(Refusal::new(Code::IdentityInvalid));
         }
         let (index, listener) = context
@@ -173,9 +211,21 @@ impl Waypoint {
             context.record.identity_source = IdentitySource::Developer;
         }
         let Some(route) = find_route(&state, index, &head, session.req_header()) else {
-            context.voice = voice_of_path(&head);
             return Err(Refusal::new(Code::RouteNotFound));
         };
+        let head = Arc::new(head);
+        context.head = Some(Arc::clone(&head));
+        let is_plain = matches!(route, Route::Plain(_));
+        // Who is nobody is told so by the pipeline.
+        if is_plain || context.record.principal.spiffe().is_some() {
+            context.voice = match route {
+                Route::Llm(_) => context.voice,
+                Route::Mcp(_) | Route::Plain(_) => Voice::Text,
+            };
+            context.verdict = context.judge(session, &state.snapshot);
+            context.record.judged(&context.verdict);
+            context.verdict.permit()?;
+        }
         match route {
             Route::Llm(route) => {
                 // Boxed: the future of a pipeline is large, and most of a connection's life is
@@ -228,11 +278,11 @@ fn find_route<'s>(
 }
 
 /// In whose words an unknown path is refused: by what the caller's SDK sends.
-fn voice_of_path(head: &Head) -> Voice {
+fn voice_of_path(path: &str) -> Voice {
     use waypoint_llm::Dialect;
-    if head.path.ends_with("/messages") || head.path.contains("/v1/messages/") {
+    if path.ends_with("/messages") || path.contains("/v1/messages/") {
         Voice::Llm(Dialect::Anthropic)
-    } else if head.path.contains("/v1/") {
+    } else if path.contains("/v1/") {
         Voice::Llm(Dialect::OpenAi)
     } else {
         Voice::Text
@@ -260,9 +310,13 @@ impl ProxyHttp for Proxy {
     fn new_ctx(&self) -> Box<Context> {
         let state = self.0.state.load_full();
         Box::new(Context {
+            recorder: Arc::clone(&self.0.recorder),
+            finished: false,
             record: RequestRecord::new(&state.snapshot),
             state,
             connection: None,
+            head: None,
+            verdict: Verdict::default(),
             voice: Voice::Text,
             plain: None,
         })
@@ -290,6 +344,10 @@ impl ProxyHttp for Proxy {
             Err(refusal) => {
                 context.record.refused(&refusal);
                 let id = context.record.id;
+                // The rest of an unread body is not waited for beyond a while, and may be malformed.
+                if !session.is_body_done() {
+                    session.set_keepalive(None);
+                }
                 match respond::refuse(session, context.voice, &refusal, &id).await {
                     Ok(status) => context.record.status = status,
                     Err(_) => return Err(caller_gone()),
@@ -328,12 +386,12 @@ impl ProxyHttp for Proxy {
 
     fn response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _body: &mut Option<bytes::Bytes>,
         _end_of_stream: bool,
         context: &mut Box<Context>,
     ) -> Result<Option<Duration>> {
-        plain::check(&self.0, context)?;
+        plain::check(&self.0, session.as_downstream(), context)?;
         Ok(None)
     }
 
@@ -408,6 +466,7 @@ impl ProxyHttp for Proxy {
             context.record.downstream_gone = true;
         }
         self.0.recorder.finish(&context.record).await;
+        context.finished = true;
         if session.is_body_done()
             && let Some(connection) = &context.connection
         {

@@ -12,6 +12,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waypoint_config::Snapshot;
 use waypoint_mesh::tls::TlsError;
@@ -111,6 +112,8 @@ pub struct Gateway {
     listeners: Listeners,
     admin: Vec<(Port, TcpListener)>,
     tracker: TaskTracker,
+    /// Ends the connections that are still open when the process ends.
+    cut: CancellationToken,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -170,6 +173,7 @@ impl Gateway {
             listeners: Listeners::default(),
             admin: Vec::new(),
             tracker: TaskTracker::new(),
+            cut: CancellationToken::new(),
         };
         let wanted = listeners::wanted(&snapshot)?;
         let connections = snapshot.parameters.limits.connections;
@@ -305,12 +309,16 @@ impl Gateway {
             let proxy = Arc::clone(&self.proxy);
             let waypoint = Arc::clone(&self.waypoint);
             let closing = self.closing.subscribe();
-            let tracker = self.tracker.clone();
+            let (tracker, cut) = (self.tracker.clone(), self.cut.clone());
             let serve = move |tunnel: Tunnel| {
                 let proxy = Arc::clone(&proxy);
                 let connection =
                     tunnel::serve(proxy, Arc::clone(&waypoint), tunnel, closing.clone());
-                tracker.track_future(connection)
+                let connection = cut.clone().run_until_cancelled_owned(connection);
+                let tracked = tracker.track_future(connection);
+                async move {
+                    let _ = tracked.await;
+                }
             };
             let events = Arc::new(ConnectionEvents(Arc::clone(&self.waypoint.recorder)));
             tokio::spawn(listener.run(stop, events, serve));
@@ -336,10 +344,10 @@ impl Gateway {
             .await
             .is_err()
         {
-            tracing::warn!(
-                connections = self.tracker.len(),
-                "connections left open at the end"
-            );
+            tracing::warn!(connections = self.tracker.len(), "connections are cut");
+            // What is dropped leaves its audit event.
+            self.cut.cancel();
+            let _ = tokio::time::timeout(LAST_WORDS, self.tracker.wait()).await;
         }
     }
 }

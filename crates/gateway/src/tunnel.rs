@@ -29,6 +29,7 @@ pub(crate) async fn serve(
     let Tunnel {
         principal,
         identity_source,
+        expires,
         listener,
         peer,
         local,
@@ -45,6 +46,7 @@ pub(crate) async fn serve(
     let connection = Arc::new(Connection {
         principal,
         identity_source,
+        expires,
         listener,
         peer,
         local,

@@ -97,12 +97,13 @@ impl Plan {
     ///
     /// Another provider is tried at once. The same one is tried after an exponential pause with
     /// jitter from `random`, and not before `after`, the time it asked for; if that is longer
-    /// than the longest pause, its attempts are skipped.
+    /// than what is `left` of the call's time, its attempts are skipped.
     #[must_use]
     pub fn next(
         &self,
         failed: u32,
         after: Option<Duration>,
+        left: Duration,
         random: u64,
     ) -> Option<(u32, Duration)> {
         let from = self.attempt(failed)?.candidate.provider;
@@ -115,8 +116,7 @@ impl Plan {
             }
             let asked = after.unwrap_or_default();
             let repeats = number / targets.max(1);
-            (asked <= self.retry.max)
-                .then(|| (number, asked.max(pause(&self.retry, repeats, random))))
+            (asked < left).then(|| (number, asked.max(pause(&self.retry, repeats, random))))
         })
     }
 }

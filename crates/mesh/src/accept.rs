@@ -4,7 +4,8 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -89,6 +90,8 @@ pub struct Tunnel {
     pub principal: Principal,
     /// How we know.
     pub identity_source: IdentitySource,
+    /// When the certificate that says so ends.
+    pub expires: Option<SystemTime>,
     /// The listener's name.
     pub listener: Arc<str>,
     /// The caller's address.
@@ -216,6 +219,27 @@ impl Listener {
     }
 }
 
+/// Says why a handshake was refused: the peer itself is only cut off. Some each second, so that
+/// strangers cannot fill a log.
+fn refused(listener: &str, peer: SocketAddr, error: &io::Error) {
+    static SAID: AtomicU64 = AtomicU64::new(0);
+    const PER_SECOND: u64 = 10;
+    let second = SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.as_secs());
+    // The second in the upper bits, how often in the lower.
+    let said = SAID.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |said| {
+        match (said >> 8 == second, said & 0xff) {
+            (true, PER_SECOND..) => None,
+            (true, _) => Some(said + 1),
+            (false, _) => Some(second << 8 | 1),
+        }
+    });
+    if said.is_ok() {
+        tracing::info!(listener, %peer, %error, "handshake refused");
+    }
+}
+
 async fn establish(
     stream: TcpStream,
     peer: SocketAddr,
@@ -234,7 +258,7 @@ async fn establish(
                     .accept(stream)
                     .await
                     .map_err(|error| {
-                        tracing::debug!(%peer, %error, "handshake failed");
+                        refused(&settings.name, peer, &error);
                         ConnectionResult::HandshakeFailed
                     })?;
                 Io::from(tokio_rustls::TlsStream::Server(stream))
@@ -252,17 +276,23 @@ async fn establish(
     let (io, version) = tokio::time::timeout(settings.handshake_timeout, open)
         .await
         .map_err(|_| ConnectionResult::TimedOut)??;
-    let (principal, identity_source) = match io.peer_certificate() {
-        None => (Principal::Anonymous, IdentitySource::None),
+    let (principal, identity_source, expires) = match io.peer_certificate() {
+        None => (Principal::Anonymous, IdentitySource::None, None),
         Some(der) => {
             let id = identity::spiffe_id(der, &settings.trust_domains)
                 .map_err(|_| ConnectionResult::HandshakeFailed)?;
-            (Principal::Workload(id), IdentitySource::Certificate)
+            let expires = identity::not_after(der);
+            (
+                Principal::Workload(id),
+                IdentitySource::Certificate,
+                expires,
+            )
         }
     };
     Ok(Tunnel {
         principal,
         identity_source,
+        expires,
         listener: Arc::clone(&settings.name),
         peer,
         local,

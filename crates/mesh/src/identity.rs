@@ -1,6 +1,7 @@
 //! Reads the caller's SPIFFE ID out of a verified certificate.
 
 use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 use waypoint_policy::SpiffeId;
 use x509_parser::extensions::GeneralName;
@@ -51,7 +52,7 @@ pub enum IdentityError {
 /// The one SPIFFE ID of a leaf certificate.
 ///
 /// Source: X509-SVID §2 (exactly one URI SAN, other SAN types are allowed) and §4.1
-/// (a leaf must not be a CA).
+/// and §4.3 (a leaf is no CA, and signs neither certificates nor revocation lists).
 ///
 /// # Errors
 /// [`IdentityError`] says which of these rules the certificate breaks.
@@ -61,7 +62,11 @@ pub fn spiffe_id(
 ) -> Result<SpiffeId, IdentityError> {
     let (_, certificate) =
         X509Certificate::from_der(certificate_der).map_err(|_| IdentityError::Malformed)?;
-    if certificate.is_ca() {
+    let usage = certificate
+        .key_usage()
+        .map_err(|_| IdentityError::Malformed)?;
+    let signs = usage.is_some_and(|usage| usage.value.key_cert_sign() || usage.value.crl_sign());
+    if certificate.is_ca() || signs {
         return Err(IdentityError::SigningCertificate);
     }
     let names = certificate
@@ -88,6 +93,14 @@ pub fn spiffe_id(
         return Err(IdentityError::ForeignTrustDomain);
     }
     Ok(id)
+}
+
+/// When a certificate ends to be valid; `None` if it cannot be read or lies beyond all clocks.
+#[must_use]
+pub fn not_after(certificate_der: &[u8]) -> Option<SystemTime> {
+    let (_, certificate) = X509Certificate::from_der(certificate_der).ok()?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub struct AgentPolicy {
 pub struct Rule {
     /// The name that was given, or `rule[i]`.
     pub name: Arc<str>,
-    /// Entries OR; `None` is anyone with an identity, an empty list is nobody.
+    /// Entries OR; `None` is anyone with an identity, in a Deny anyone at all; an empty list is nobody.
     pub from: Option<Vec<Caller>>,
     /// Entries OR; each speaks about LLM calls.
     pub llm: Vec<LlmBlock>,

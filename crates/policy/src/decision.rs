@@ -66,6 +66,8 @@ pub enum By {
     Uncovered(Posture),
     /// The action is covered and no Allow rule matched.
     NoMatch,
+    /// An ALLOW `AuthorizationPolicy` is attached, and none of its kind has a rule that matches.
+    NoIstioAllow,
     /// The caller has no identity, and the action needs one.
     Identity,
     /// The transport, before any policy was asked; says why.
@@ -80,6 +82,7 @@ impl By {
             Self::Rule(rule) => (rule.kind, &rule.rule),
             Self::Uncovered(posture) => ("Posture", posture.as_str()),
             Self::NoMatch => ("Default", Self::NO_MATCH),
+            Self::NoIstioAllow => ("Default", "no ALLOW AuthorizationPolicy matches"),
             Self::Identity => ("Identity", "no workload identity"),
             Self::Transport(why) => ("Transport", why),
         }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use crate::{Decision, Effect, Mode, ObjectName, ProviderId, ServerId};
+use crate::{Decision, Effect, Kind, Mode, ObjectName, ProviderId, ServerId};
 
 mod trace;
 
@@ -54,6 +54,8 @@ impl Serialize for Explanation {
 /// What one rule thought.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TraceEntry {
+    /// The kind of policy.
+    pub kind: Kind,
     /// The policy.
     pub policy: ObjectName,
     /// The rule; empty for a policy that has none.
@@ -119,7 +121,7 @@ impl Serialize for Outcome {
 impl fmt::Display for TraceEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (effect, mode) = (self.effect, self.mode);
-        write!(f, "AgentPolicy {} ", self.policy)?;
+        write!(f, "{} {} ", self.kind, self.policy)?;
         if !self.rule.is_empty() {
             write!(f, "rule {} ", self.rule)?;
         }

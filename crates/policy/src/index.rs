@@ -254,13 +254,16 @@ impl Index {
     /// Every bucket that may hold a rule matching `asked`.
     pub(crate) fn find<'i>(
         &'i self,
-        who: &Who<'_>,
+        who: Option<&Who<'_>>,
         targets: &[TargetId],
         asked: &Asked<'_>,
         found: &mut Found<'i>,
     ) {
         let mut callers = CallerSets::new();
-        self.callers.find(who, &mut callers);
+        match who {
+            Some(who) => self.callers.find(who, &mut callers),
+            None => callers.push(ANYONE),
+        }
         let (mut first, mut second) = (Keys::new(), Keys::new());
         let backend = match asked.action {
             Action::Llm {

@@ -12,6 +12,7 @@ mod agent_policy;
 mod decision;
 mod explain;
 mod index;
+pub mod istio;
 mod matching;
 mod object;
 mod pattern;

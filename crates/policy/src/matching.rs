@@ -47,6 +47,11 @@ impl<'a> Who<'a> {
 }
 
 impl Caller {
+    /// Whether it names nobody in particular.
+    pub(crate) fn is_anyone(&self) -> bool {
+        self.spiffe.is_none() && self.service_account.is_none() && self.namespace.is_none()
+    }
+
     pub(crate) fn matches(&self, who: &Who<'_>) -> bool {
         self.spiffe
             .as_ref()

@@ -49,6 +49,10 @@ pub enum Kind {
     ServiceEntry,
     /// `AgentPolicy`
     AgentPolicy,
+    /// `GatewayClass`
+    GatewayClass,
+    /// `AuthorizationPolicy`
+    AuthorizationPolicy,
 }
 
 /// A kind this crate does not know.
@@ -67,6 +71,8 @@ impl Kind {
         Self::Service,
         Self::ServiceEntry,
         Self::AgentPolicy,
+        Self::GatewayClass,
+        Self::AuthorizationPolicy,
     ];
 
     /// The kind as Kubernetes writes it, such as `LLMRoute`.
@@ -81,6 +87,8 @@ impl Kind {
             Self::Service => "Service",
             Self::ServiceEntry => "ServiceEntry",
             Self::AgentPolicy => "AgentPolicy",
+            Self::GatewayClass => "GatewayClass",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
         }
     }
 }

@@ -6,10 +6,11 @@ use smallvec::SmallVec;
 
 use crate::{
     Action, AgentPolicy, By, Code, Decision, Effect, Explanation, Family, Ids, Mode, Names,
-    ObjectName, ObjectRef, Posture, Principal, Rule, RuleName, Settings, TargetId,
+    ObjectName, ObjectRef, Posture, Principal, Rule, RuleName, Settings, TargetId, TraceEntry,
     decision::WouldDeny,
     explain,
     index::{Class, Found, Index},
+    istio::{AuthorizationPolicy, IstioSet, Request, Verdict},
     matching::{Asked, Who, plain_host},
 };
 
@@ -53,6 +54,7 @@ pub struct PolicySet {
     uncovered: Arc<RuleName>,
     /// The name of each DryRun Allow policy as a whole.
     whole: Vec<Arc<RuleName>>,
+    istio: IstioSet,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,17 @@ impl PolicySet {
     /// Indexes `policies`. Their order means nothing: where several rules would decide, the first
     /// by namespace, name and place is named.
     #[must_use]
-    pub fn compile(mut policies: Vec<AgentPolicy>, settings: Settings) -> Self {
+    pub fn compile(policies: Vec<AgentPolicy>, settings: Settings) -> Self {
+        Self::compile_all(policies, Vec::new(), settings)
+    }
+
+    /// As [`compile`](Self::compile), with Istio's policies.
+    #[must_use]
+    pub fn compile_all(
+        mut policies: Vec<AgentPolicy>,
+        istio: Vec<AuthorizationPolicy>,
+        settings: Settings,
+    ) -> Self {
         policies.sort_by(|a, b| a.name.cmp(&b.name));
         policies.iter_mut().for_each(normalize);
         let mut index = Index::default();
@@ -104,7 +116,9 @@ impl PolicySet {
             attached.push(targets);
             whole.push(Arc::new(rule_name(policy, "")));
         }
+        let istio = IstioSet::compile(istio, |object| index.intern_target(object));
         Self {
+            istio,
             policies,
             attached,
             rules,
@@ -148,8 +162,8 @@ impl PolicySet {
     /// Decides one action.
     ///
     /// 1. `Anonymous` never gets an LLM or MCP action.
-    /// 2. A Deny rule that matches denies.
-    /// 3. An Allow rule that matches allows.
+    /// 2. A Deny rule that matches denies; without `from` it is about `Anonymous` too.
+    /// 3. An Allow rule that matches allows; none is about `Anonymous`.
     /// 4. If an enforced Allow policy attached to one of the targets has a block of the action's
     ///    family, in whatever rule, or has no rules at all, the action is covered and denied.
     /// 5. Else the posture decides. Observe lets pass what 4 and 5 would deny.
@@ -157,6 +171,30 @@ impl PolicySet {
     /// The cost does not grow with the number of policies, only with the candidates: rules that
     /// name this caller and a glob beginning or ending like the text that was asked for.
     pub fn decide(&self, query: &Query<'_>) -> Decision {
+        self.decide_after(&Verdict::default(), query)
+    }
+
+    /// Whether Istio's policies say anything at all; if not, a verdict need not be asked for.
+    #[must_use]
+    pub fn has_istio(&self) -> bool {
+        !self.istio.is_empty()
+    }
+
+    /// Judges a request by Istio's policies on these targets, once and before
+    /// [`decide_after`](Self::decide_after) is asked about what it wants.
+    pub fn authorize(&self, request: &Request<'_>, targets: &[TargetId]) -> Verdict {
+        self.istio.judge(request, targets)
+    }
+
+    /// What each of Istio's rules on these targets thought of a request.
+    #[must_use]
+    pub fn explain_istio(&self, request: &Request<'_>, targets: &[TargetId]) -> Vec<TraceEntry> {
+        self.istio.trace(request, targets)
+    }
+
+    /// As [`decide`](Self::decide), for a request that Istio's policies have let pass: under the
+    /// Graduated posture an ALLOW rule that matched stands for the caller's own namespace.
+    pub fn decide_after(&self, verdict: &Verdict, query: &Query<'_>) -> Decision {
         let who = Who::new(query.principal, &self.settings);
         if who.is_none() && query.action.family() != Family::Http {
             return Decision::deny(Code::IdentityRequired, By::Identity);
@@ -168,17 +206,24 @@ impl PolicySet {
         };
         let asked = Asked::new(&query.action, host);
         let mut found = Found::new();
-        if let Some(who) = &who {
-            self.index.find(who, query.targets, &asked, &mut found);
-        }
+        self.index
+            .find(who.as_ref(), query.targets, &asked, &mut found);
         let mut would_deny = WouldDeny::new();
-        let decision = self.judge(query, who.as_ref(), &asked, &found, &mut would_deny);
+        let decision = self.judge(
+            verdict,
+            query,
+            who.as_ref(),
+            &asked,
+            &found,
+            &mut would_deny,
+        );
         would_deny.truncate(WOULD_DENY_MAX);
         decision.with_would_deny(would_deny)
     }
 
     fn judge(
         &self,
+        verdict: &Verdict,
         query: &Query<'_>,
         who: Option<&Who<'_>>,
         asked: &Asked<'_>,
@@ -188,14 +233,21 @@ impl PolicySet {
         let denied = |by| Decision::deny(denial_code(&query.action), by);
         let decision = if let Some(rule) = self.first(Class::Deny, found, asked) {
             denied(By::Rule(rule))
-        } else if let Some(rule) = self.first(Class::Allow, found, asked) {
+        } else if who.is_some()
+            && let Some(rule) = self.first(Class::Allow, found, asked)
+        {
             Decision::allow(By::Rule(rule))
         } else {
             let posture = self.settings.posture;
             let covered = self.covers(query.targets, query.action.family());
             let within = !covered && posture.permits(&query.action, who, &self.settings);
-            match (posture, covered) {
-                (Posture::Observe, _) => {
+            // Graduated: an Istio ALLOW that matched stands for the caller's own namespace.
+            let istio = (verdict.allowed())
+                .filter(|_| !covered && posture != Posture::Strict)
+                .filter(|_| query.action.family() != Family::Http);
+            match (posture, covered, istio) {
+                (_, false, Some(rule)) if !within => Decision::allow(By::Rule(Arc::clone(rule))),
+                (Posture::Observe, _, _) => {
                     match (within, covered) {
                         (true, _) => {}
                         (false, true) => would_deny.push(self.no_match.clone()),
@@ -203,14 +255,17 @@ impl PolicySet {
                     }
                     Decision::allow(By::Uncovered(posture))
                 }
-                (_, true) => denied(By::NoMatch),
-                (_, false) if within => Decision::allow(By::Uncovered(posture)),
-                (_, false) => denied(By::Uncovered(posture)),
+                (_, true, _) => denied(By::NoMatch),
+                (_, false, _) if within => Decision::allow(By::Uncovered(posture)),
+                (_, false, _) => denied(By::Uncovered(posture)),
             }
         };
         self.dry_denies(found, asked, would_deny);
         let lapses = matches!(decision.by(), By::Uncovered(_)) && decision.is_allowed();
         if lapses && !self.covers(query.targets, query.action.family()) {
+            // No Allow rule is about somebody without an identity.
+            let none = Found::new();
+            let found = if who.is_some() { found } else { &none };
             self.dry_lapses(query, found, asked, would_deny);
         }
         decision
@@ -323,6 +378,17 @@ impl PolicySet {
     /// [`explain`](Self::explain) with the names of providers and servers.
     #[must_use]
     pub fn explain_with(&self, query: &Query<'_>, names: &dyn Names) -> Explanation {
+        self.explain_after(&Verdict::default(), query, names)
+    }
+
+    /// [`explain_with`](Self::explain_with) for a request that Istio's policies have let pass.
+    #[must_use]
+    pub fn explain_after(
+        &self,
+        verdict: &Verdict,
+        query: &Query<'_>,
+        names: &dyn Names,
+    ) -> Explanation {
         let mut buffer = String::new();
         let host = match query.action {
             Action::Http { host, .. } => plain_host(host, &mut buffer),
@@ -336,7 +402,7 @@ impl PolicySet {
             targets.any(|target| query.targets.contains(target))
         });
         Explanation {
-            decision: self.decide(query),
+            decision: self.decide_after(verdict, query),
             trace: attached
                 .flat_map(|(policy, _)| explain::trace(policy, who.as_ref(), &asked, names))
                 .collect(),

@@ -3,10 +3,12 @@
 use waypoint_config::{LlmRoute, McpRoute, PlainRoute, Provider, Route, RouteQuery, Snapshot};
 use waypoint_llm::{Call, Candidate, Dialect, candidates};
 use waypoint_mcp::Ask;
+use waypoint_policy::istio::Verdict;
 use waypoint_policy::{Action, By, Code, Explanation, Operation, Principal, Query, TargetId};
 
 use super::answer::Answer;
 use super::asked::{call, message};
+use super::mesh;
 use super::request::{Asked, Http, Llm, Mcp, Request};
 
 /// Decides a request.
@@ -14,16 +16,39 @@ use super::request::{Asked, Http, Llm, Mcp, Request};
 /// # Errors
 /// When the request names what the configuration does not have, or too little.
 pub(super) fn decide(snapshot: &Snapshot, request: &Request) -> anyhow::Result<Answer> {
-    let ask = Asking {
+    let mut ask = Asking {
         snapshot,
         principal: &request.principal,
         http: &request.http,
+        verdict: Verdict::default(),
     };
+    // Who is nobody reaches no LLM or MCP route, before any policy is asked.
+    let is_judged = request.asked == Asked::Http || request.principal.spiffe().is_some();
+    let mut istio = Vec::new();
+    if is_judged && snapshot.policy.has_istio() {
+        let (method, path) = ask.line(&request.asked)?;
+        let (verdict, trace) =
+            mesh::judge(snapshot, &request.principal, &request.http, &method, &path);
+        (ask.verdict, istio) = (verdict, trace);
+    }
     let mut answer = match &request.asked {
+        Asked::Http if request.http.mesh.is_tcp => ask.connection(),
         Asked::Llm(llm) => ask.llm(llm)?,
         Asked::Mcp(mcp) => ask.mcp(mcp)?,
         Asked::Http => ask.http()?,
     };
+    if let Some(by) = ask.verdict.denied() {
+        answer.is_allowed = false;
+        answer.by = by.clone();
+        answer.code = Some(Code::Forbidden);
+    }
+    if !istio.is_empty() {
+        istio.append(&mut answer.trace);
+        answer.trace = istio;
+        let own = std::mem::take(&mut answer.would_deny);
+        answer.would_deny = ask.verdict.would_deny().to_vec();
+        answer.would_deny.extend(own);
+    }
     let known = &snapshot.parameters.trust_domains;
     if let Some(id) = request.principal.spiffe()
         && !known.iter().any(|domain| domain == id.trust_domain())
@@ -41,24 +66,63 @@ struct Asking<'a> {
     snapshot: &'a Snapshot,
     principal: &'a Principal,
     http: &'a Http,
+    /// What Istio's policies said.
+    verdict: Verdict,
 }
 
 impl Asking<'_> {
+    /// A connection without HTTP in it, about which Istio's policies alone have a say.
+    fn connection(&self) -> Answer {
+        let asked = match &*self.http.mesh.sni {
+            "" => "a TCP connection".to_owned(),
+            name => format!("a TLS connection to {name}"),
+        };
+        Answer {
+            is_allowed: true,
+            by: match self.verdict.allowed() {
+                Some(rule) => By::Rule(std::sync::Arc::clone(rule)),
+                None => By::Transport("no AuthorizationPolicy denies it"),
+            },
+            code: None,
+            ..Answer::refused(Code::Forbidden, "", asked)
+        }
+    }
+
+    /// Method and path as the gateway would see them: those of the request, else what a client of
+    /// the API would send.
+    fn line(&self, asked: &Asked) -> anyhow::Result<(String, String)> {
+        let (method, path) = match asked {
+            Asked::Http => ("GET", "/".to_owned()),
+            Asked::Mcp(mcp) => ("POST", self.mcp_route(&mcp.server)?.prefix.clone()),
+            Asked::Llm(llm) => {
+                let provider = self.provider(&llm.provider)?;
+                let operation = operation(llm, provider);
+                let routes = self.llm_routes(provider);
+                let prefix = routes.first().map_or("/", |route| &route.prefix);
+                let own = waypoint_llm::path_of(operation, None);
+                let method = match operation {
+                    Operation::Models => "GET",
+                    _ => "POST",
+                };
+                (method, format!("{}{own}", prefix.trim_end_matches('/')))
+            }
+        };
+        let method = self.http.method.clone().unwrap_or(method.to_owned());
+        Ok((method, self.http.path.clone().unwrap_or(path)))
+    }
+
     fn explain(&self, targets: &[TargetId], action: Action<'_>) -> Explanation {
         let query = Query {
             principal: self.principal,
             targets,
             action,
         };
-        self.snapshot.policy.explain_with(&query, self.snapshot)
+        (self.snapshot.policy).explain_after(&self.verdict, &query, self.snapshot)
     }
 
     fn llm(&self, llm: &Llm) -> anyhow::Result<Answer> {
         let provider = self.provider(&llm.provider)?;
-        let operation = llm.operation.unwrap_or(match provider.llm.dialect {
-            Dialect::OpenAi => Operation::Chat,
-            Dialect::Anthropic => Operation::Messages,
-        });
+        let operation = operation(llm, provider);
         let name = &provider.llm.name;
         let asked = match llm.model.is_empty() {
             true => format!("the models of LLMProvider {name}"),
@@ -293,9 +357,8 @@ impl Asking<'_> {
     }
 
     fn http(&self) -> anyhow::Result<Answer> {
-        let Http {
-            method, host, port, ..
-        } = self.http;
+        let Http { host, port, .. } = self.http;
+        let method = self.http.method.as_deref().unwrap_or("GET");
         let path = self.http.path.as_deref().unwrap_or("/");
         let asked = format!("{method} {host}{path}");
         let Ok(normal) = waypoint_config::normalize_path(path) else {
@@ -364,13 +427,20 @@ impl Asking<'_> {
                 listener: index,
                 host: &self.http.host,
                 path,
-                method: &self.http.method,
+                method: self.http.method.as_deref().unwrap_or("GET"),
                 header: &header,
             };
             self.snapshot.route(&query).map(|route| (index, route))
         });
         found.next()
     }
+}
+
+fn operation(llm: &Llm, provider: &Provider) -> Operation {
+    llm.operation.unwrap_or(match provider.llm.dialect {
+        Dialect::OpenAi => Operation::Chat,
+        Dialect::Anthropic => Operation::Messages,
+    })
 }
 
 fn llm_label(route: &LlmRoute) -> String {
@@ -396,7 +466,7 @@ pub(crate) fn llm_targets(
 }
 
 /// A host without its port.
-fn bare_host(host: &str) -> &str {
+pub(super) fn bare_host(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((bare, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => bare,
         _ => host,

@@ -1,37 +1,35 @@
 //! The request that `explain` is asked about, as JSON.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
-use waypoint_policy::{Operation, Principal, SpiffeId};
+use waypoint_policy::istio::Claims;
+use waypoint_policy::{Kind, ObjectName, Operation, Principal, SpiffeId};
+
+use super::mesh::Mesh;
 
 /// One request. Every field may be absent, and an unknown one is an error.
 ///
-/// What only a mesh can know is taken and has no say yet: addresses, SNI, tokens, and the verdicts
-/// of external authorizers.
+/// The verdicts of external authorizers are taken and have no say yet.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Raw {
     principal: Option<String>,
-    #[serde(rename = "source_ip")]
-    _source_ip: Option<String>,
-    #[serde(rename = "remote_ip")]
-    _remote_ip: Option<String>,
+    source_ip: Option<String>,
+    remote_ip: Option<String>,
     service: Option<Service>,
-    #[serde(rename = "dest_ip")]
-    _dest_ip: Option<String>,
+    dest_ip: Option<String>,
     port: Option<u16>,
     protocol: Option<Protocol>,
-    #[serde(rename = "sni")]
-    _sni: Option<String>,
+    sni: Option<String>,
     method: Option<String>,
     path: Option<String>,
     host: Option<String>,
     headers: Option<BTreeMap<String, Values>>,
-    #[serde(rename = "jwt")]
-    _jwt: Option<serde_json::Map<String, Value>>,
+    jwt: Option<serde_json::Map<String, Value>>,
     #[serde(rename = "custom")]
     _custom: Option<BTreeMap<String, Verdict>>,
     llm: Option<RawLlm>,
@@ -41,12 +39,10 @@ pub(super) struct Raw {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Service {
-    #[serde(rename = "name")]
-    _name: String,
-    #[serde(rename = "namespace")]
-    _namespace: String,
-    #[serde(default, rename = "registry")]
-    _registry: Registry,
+    name: String,
+    namespace: String,
+    #[serde(default)]
+    registry: Registry,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -117,12 +113,14 @@ pub(super) struct Llm {
 /// A plain HTTP request head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Http {
-    pub(super) method: String,
+    /// Default the usual one: GET, or POST for an LLM or MCP call.
+    pub(super) method: Option<String>,
     pub(super) host: String,
     pub(super) path: Option<String>,
     pub(super) port: Option<u16>,
     /// Lower-case names, first values.
     pub(super) headers: BTreeMap<String, String>,
+    pub(super) mesh: Mesh,
 }
 
 /// What is asked.
@@ -165,30 +163,59 @@ impl Raw {
                     .with_context(|| format!("`principal` {text:?} is not an identity"))?,
             ),
         };
-        if self.protocol == Some(Protocol::Tcp) {
-            anyhow::bail!("`protocol` tcp is not decided here yet; ask about an http request");
-        }
-        let _ = self.service;
+        let address = |field: &str, text: &Option<String>| -> anyhow::Result<Option<IpAddr>> {
+            let parsed = text.as_ref().map(|text| {
+                let address = text.parse::<IpAddr>();
+                address.with_context(|| format!("`{field}` {text:?} is not an IP address"))
+            });
+            Ok(parsed.transpose()?.map(|address| address.to_canonical()))
+        };
+        let mut mesh = Mesh {
+            source_ip: address("source_ip", &self.source_ip)?,
+            remote_ip: address("remote_ip", &self.remote_ip)?,
+            dest_ip: address("dest_ip", &self.dest_ip)?,
+            sni: self.sni.unwrap_or_default(),
+            claims: self.jwt.map(Claims),
+            is_tcp: self.protocol == Some(Protocol::Tcp),
+            service: self.service.map(|service| {
+                let kind = match service.registry {
+                    Registry::Kubernetes => Kind::Service,
+                    Registry::External => Kind::ServiceEntry,
+                };
+                (kind, ObjectName::new(&service.namespace, &service.name))
+            }),
+            headers: Vec::new(),
+        };
         let asked = match (self.llm, self.mcp) {
             (Some(_), Some(_)) => anyhow::bail!("a request is either `llm` or `mcp`, not both"),
             (Some(llm), None) => Asked::Llm(llm.read()?),
             (None, Some(mcp)) => Asked::Mcp(mcp),
             (None, None) => Asked::Http,
         };
-        let headers = self.headers.unwrap_or_default().into_iter();
-        let headers = headers.filter_map(|(name, values)| {
-            let value = match values {
-                Values::One(value) => value,
-                Values::Many(values) => values.into_iter().next()?,
-            };
-            Some((name.to_ascii_lowercase(), value))
-        });
+        for (name, values) in self.headers.unwrap_or_default() {
+            let name = name.to_ascii_lowercase();
+            match values {
+                Values::One(value) => mesh.headers.push((name, value)),
+                Values::Many(values) => {
+                    let fields = values.into_iter().map(|value| (name.clone(), value));
+                    mesh.headers.extend(fields);
+                }
+            }
+        }
+        let mut headers = BTreeMap::new();
+        for (name, value) in &mesh.headers {
+            headers.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        if mesh.is_tcp && asked != Asked::Http {
+            anyhow::bail!("`protocol` tcp has no LLM or MCP call in it");
+        }
         let http = Http {
-            method: self.method.unwrap_or_else(|| "GET".into()),
+            method: self.method,
             host: self.host.unwrap_or_default(),
             path: self.path,
             port: self.port,
-            headers: headers.collect(),
+            headers,
+            mesh,
         };
         Ok(Request {
             principal,

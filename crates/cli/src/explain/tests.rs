@@ -151,7 +151,6 @@ fn says_what_is_wrong_with_a_question() {
             "a SPIFFE ID begins with spiffe://",
         ),
         (r#"{"port": 70000}"#, "expected u16"),
-        (r#"{"protocol": "tcp"}"#, "ask about an http request"),
         (r#"{"protocol": "udp"}"#, "expected `http` or `tcp`"),
         (
             r#"{"llm": {"provider": "openai"}}"#,

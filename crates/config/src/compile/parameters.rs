@@ -16,6 +16,7 @@ use crate::raw::parameters::{ListenerParameters, WaypointParameters};
 use crate::snapshot::{Audit, AuditFile, IdentityFiles, Limits, Parameters};
 use crate::yaml::{self, Node, Value};
 
+const DEFAULT_ROOT_NAMESPACE: &str = "istio-system";
 const DEFAULT_DOMAIN: &str = "cluster.local";
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 const DEFAULT_AUDIT_MIB: u32 = 256;
@@ -23,6 +24,9 @@ const DEFAULT_AUDIT_MIB: u32 = 256;
 /// Settings of a waypoint, with what only compiling needs.
 pub(super) struct Compiled<'a> {
     pub(super) posture: Posture,
+    /// Istio's own namespace, where policies for a GatewayClass live.
+    pub(super) root_namespace: String,
+    pub(super) namespace_default_deny: bool,
     pub(super) parameters: Parameters,
     /// The object, for what is said by listener.
     pub(super) source: Option<&'a Decoded<'a, WaypointParameters>>,
@@ -48,7 +52,11 @@ pub(super) fn compile<'a>(
     let source = find(set, gateway, out);
     let known = source.is_some()
         || (!out.errors_since(mark) && !set.any_broken(ObjectKind::WaypointParameters));
-    let mesh = mesh_domains(set, out);
+    let mesh = mesh(set, out);
+    let root_namespace = mesh
+        .as_ref()
+        .and_then(|mesh| mesh.root_namespace.clone())
+        .unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned());
     let default = WaypointParameters::default();
     let (raw, at) = match source {
         Some(source) => (&source.raw, source.object.spec()),
@@ -69,7 +77,7 @@ pub(super) fn compile<'a>(
     }
     let trust_domains = match &raw.trust_domains {
         Some(domains) => domains.clone(),
-        None => mesh.unwrap_or_else(|| vec![DEFAULT_DOMAIN.to_owned()]),
+        None => mesh.map_or_else(|| vec![DEFAULT_DOMAIN.to_owned()], |mesh| mesh.domains),
     };
     check_domains(&trust_domains, at.key("trustDomains"), out);
     let dns_suffix = raw
@@ -100,6 +108,8 @@ pub(super) fn compile<'a>(
     };
     Compiled {
         posture: super::posture(raw.posture),
+        root_namespace,
+        namespace_default_deny: raw.namespace_default_deny,
         parameters,
         source,
         known,
@@ -194,7 +204,14 @@ fn check_domains(domains: &[String], at: At<'_>, out: &mut Diagnostics) {
 }
 
 /// `trustDomain` and `trustDomainAliases` of Istio's mesh configuration, where there is one.
-fn mesh_domains(set: &Set<'_>, out: &mut Diagnostics) -> Option<Vec<String>> {
+/// The mesh's own settings, from the ConfigMap `istio` of `istio-system`.
+struct Mesh {
+    /// The own trust domain, then its aliases.
+    domains: Vec<String>,
+    root_namespace: Option<String>,
+}
+
+fn mesh(set: &Set<'_>, out: &mut Diagnostics) -> Option<Mesh> {
     let map = set
         .config_maps
         .get(&ObjectName::new("istio-system", "istio"))?;
@@ -219,7 +236,11 @@ fn mesh_domains(set: &Set<'_>, out: &mut Diagnostics) -> Option<Vec<String>> {
         domains.extend(aliases.iter().filter_map(Node::as_str).map(str::to_owned));
     }
     check_domains(&domains, at, out);
-    Some(domains)
+    let root_namespace = mesh.get("rootNamespace").and_then(Node::as_str);
+    Some(Mesh {
+        domains,
+        root_namespace: root_namespace.map(str::to_owned),
+    })
 }
 
 fn audit(raw: &WaypointParameters, at: At<'_>, out: &mut Diagnostics) -> Audit {

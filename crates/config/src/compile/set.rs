@@ -37,6 +37,7 @@ pub(super) struct Set<'a> {
     pub(super) providers: ByName<'a, raw::llm::LlmProvider>,
     pub(super) llm_routes: ByName<'a, raw::llm::LlmRoute>,
     pub(super) policies: ByName<'a, raw::agent::AgentPolicy>,
+    pub(super) authorization: ByName<'a, raw::authorization::Object>,
     /// Slices by namespace and Service.
     pub(super) slices_of: HashMap<(String, String), Vec<ObjectName>>,
     names: HashSet<(ObjectKind, ObjectName)>,
@@ -167,6 +168,7 @@ impl<'a> Set<'a> {
             ObjectKind::LlmProvider => spec(object, &mut self.providers, None, out),
             ObjectKind::LlmRoute => spec(object, &mut self.llm_routes, None, out),
             ObjectKind::AgentPolicy => spec(object, &mut self.policies, None, out),
+            ObjectKind::AuthorizationPolicy => whole(object, &mut self.authorization, None, out),
             ObjectKind::EndpointSlice => whole(object, &mut self.slices, Some(&SLICE), out),
             ObjectKind::Secret => whole(object, &mut self.secrets, Some(&SECRET), out),
             ObjectKind::ConfigMap => whole(object, &mut self.config_maps, Some(&CONFIG_MAP), out),

@@ -56,7 +56,7 @@ pub(crate) enum Mode {
 pub(crate) struct Rule {
     /// What decisions call it.
     pub(crate) name: Option<String>,
-    /// Any of them; default anyone with an identity.
+    /// Any of them; default anyone with an identity, for a Deny anyone at all.
     pub(crate) from: Option<Vec<Caller>>,
     /// LLM calls; any of them.
     pub(crate) llm: Option<Vec<Llm>>,

@@ -23,6 +23,10 @@ pub(crate) struct WaypointParameters {
     /// CIDRs that providers and external hosts may resolve to; by default none.
     #[serde(default)]
     pub(crate) allow_private_endpoints: Vec<Text<ipnet::IpNet>>,
+    /// Whether an `AuthorizationPolicy` of the waypoint's namespace with nothing but `spec: {}` denies
+    /// here too what no other allows; in Istio only ztunnel enforces it. Default false.
+    #[serde(default)]
+    pub(crate) namespace_default_deny: bool,
     /// Where audit events go; default standard output.
     pub(crate) audit: Option<Audit>,
     /// Bounds on what callers may make the waypoint hold.

@@ -122,6 +122,8 @@ async fn prepare(
         Operation::Models => (Call::models(dialect, model.as_deref()), Bytes::new()),
         _ => {
             body::check_json(session)?;
+            // Who may do nothing here is told so before the body is read.
+            permit_any(context, route, dialect)?;
             let body = body::read(session, limits.llm_body_bytes, limits.body_timeout).await?;
             // Each provider's own allowances are held by `candidates`.
             let call = Call::parse(dialect, operation, &body, &Allowances::ALL)?;
@@ -134,6 +136,42 @@ async fn prepare(
         false => permit_call(context, route, &call)?,
     };
     Ok(Some(Prepared { call, body, plan }))
+}
+
+/// Refuses who may use no provider of this route at all.
+fn permit_any(context: &mut Context, route: &LlmRoute, dialect: Dialect) -> Result<(), Refusal> {
+    let state = std::sync::Arc::clone(&context.state);
+    let mut denied = None;
+    let backends = route.rules.iter().flat_map(|rule| &rule.backends);
+    for backend in backends.filter(|backend| backend.weight > 0) {
+        let Some((provider, _)) = state.provider(backend.provider) else {
+            continue;
+        };
+        if provider.llm.dialect != dialect {
+            continue;
+        }
+        let targets = targets(route, provider);
+        let query = Query {
+            principal: &context.record.principal,
+            targets: &targets,
+            action: Action::LlmAny {
+                provider: backend.provider,
+            },
+        };
+        let decision = (state.snapshot.policy).decide_after(&context.verdict, &query);
+        if decision.is_allowed() {
+            return Ok(());
+        }
+        denied = denied.or(Some((decision, provider.llm.name.clone())));
+    }
+    // A route without any such provider is for what follows to speak about.
+    let Some((denied, provider)) = denied else {
+        return Ok(());
+    };
+    context.record.action.provider = Some(provider);
+    context.record.decided(&denied);
+    // No model is allowed: in the words that the call itself would be refused in.
+    Err(Refusal::new(Code::ModelNotAllowed).decided_by(denied.by().clone()))
 }
 
 /// Decides every candidate of a call; those that are denied are not tried.
@@ -180,13 +218,14 @@ fn permit_list(context: &mut Context, route: &LlmRoute, call: &Call) -> Result<P
                 continue;
             }
             let targets = targets(route, provider);
-            let decision = state.snapshot.policy.decide(&Query {
+            let query = Query {
                 principal: &context.record.principal,
                 targets: &targets,
                 action: Action::LlmAny {
                     provider: backend.provider,
                 },
-            });
+            };
+            let decision = (state.snapshot.policy).decide_after(&context.verdict, &query);
             context.record.action.provider = Some(provider.llm.name.clone());
             context.record.decided(&decision);
             match decision.permit() {
@@ -223,7 +262,7 @@ pub(super) fn decide(
         .provider(candidate.provider)
         .map(|provider| targets(route, provider))
         .unwrap_or_default();
-    snapshot.policy.decide(&Query {
+    let query = Query {
         principal: &context.record.principal,
         targets: &targets,
         action: Action::Llm {
@@ -233,7 +272,8 @@ pub(super) fn decide(
             operation: Some(call.operation),
             max_output_tokens: call.max_output_tokens,
         },
-    })
+    };
+    snapshot.policy.decide_after(&context.verdict, &query)
 }
 
 /// Makes the planned attempts until one gives an answer for the caller. `None` when the caller
@@ -263,6 +303,7 @@ async fn call_upstream(
             session.req_header(),
             head,
             call,
+            &candidate,
             provider,
             &outgoing_body,
             waypoint.credentials.secret(&provider.credential)?,
@@ -302,7 +343,8 @@ async fn call_upstream(
         };
         let next = match verdict {
             Retryable::Yes { after } if plan.retry().on.covers(failure) => {
-                plan.next(number, after, rand::random())
+                let left = deadline.saturating_duration_since(Instant::now());
+                plan.next(number, after, left, rand::random())
             }
             _ => None,
         };
@@ -350,8 +392,13 @@ async fn judge(
     until: Instant,
 ) -> (Option<Failure>, Retryable, Outcome) {
     let mut answer = match sent {
-        Ok(answer) if answer.status() < 400 => {
+        Ok(answer) if answer.status() < 300 => {
             return (None, Retryable::No, Ok((answer, None)));
+        }
+        // An SDK would follow it, with the prompt, to where no policy is asked.
+        Ok(answer) if answer.status() < 400 => {
+            let error = ExchangeError::Malformed;
+            return (Some(Failure::Reset), Retryable::No, Err(error));
         }
         Ok(answer) => answer,
         Err(error) => {
@@ -360,7 +407,12 @@ async fn judge(
                 ExchangeError::Timeout => Failure::Timeout,
                 _ => Failure::Reset,
             };
-            return (Some(failure), Retryable::Yes { after: None }, Err(error));
+            // What was answered, if in a way nobody understands, was done: and is billed again.
+            let verdict = match error {
+                ExchangeError::Malformed | ExchangeError::TooLarge => Retryable::No,
+                _ => Retryable::Yes { after: None },
+            };
+            return (Some(failure), verdict, Err(error));
         }
     };
     let status = answer.status();
@@ -432,6 +484,7 @@ fn upstream_head(
     request: &RequestHeader,
     head: &Head,
     call: &Call,
+    candidate: &Candidate,
     provider: &Provider,
     body: &Bytes,
     secret: Option<String>,
@@ -439,7 +492,8 @@ fn upstream_head(
     let internal = |_| Refusal::new(Code::Internal);
     let malformed = |_| Refusal::new(Code::BadRequest);
     let endpoint = &provider.endpoint;
-    let model = (!call.model.is_empty()).then_some(&*call.model);
+    // The provider's own name of it, which is what was decided.
+    let model = (!call.model.is_empty()).then_some(&*candidate.model);
     let model = if call.operation == Operation::Models {
         model
     } else {

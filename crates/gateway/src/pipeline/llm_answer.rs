@@ -192,17 +192,20 @@ fn permitted_models(
         reaches
             && snapshot
                 .policy
-                .decide(&Query {
-                    principal: &context.record.principal,
-                    targets: &targets,
-                    action: Action::Llm {
-                        provider: candidate.provider,
-                        requested: model,
-                        upstream,
-                        operation: None,
-                        max_output_tokens: None,
+                .decide_after(
+                    &context.verdict,
+                    &Query {
+                        principal: &context.record.principal,
+                        targets: &targets,
+                        action: Action::Llm {
+                            provider: candidate.provider,
+                            requested: model,
+                            upstream,
+                            operation: None,
+                            max_output_tokens: None,
+                        },
                     },
-                })
+                )
                 .is_allowed()
     };
     filter_models(call.dialect, &body, permitted)

@@ -25,9 +25,18 @@ struct Question {
 impl Question {
     /// Whether the configuration in force still permits it. A provider or route that is gone
     /// permits nothing.
-    fn is_permitted(&self, waypoint: &Waypoint) -> bool {
+    fn is_permitted(
+        &self,
+        waypoint: &Waypoint,
+        session: &ServerSession,
+        context: &Context,
+    ) -> bool {
         let state = waypoint.state.load();
         let snapshot = &state.snapshot;
+        let verdict = context.judge(session, snapshot);
+        if verdict.permit().is_err() {
+            return false;
+        }
         let route = snapshot.routes.iter().find_map(|route| match route {
             Route::Llm(route) if route.name == self.route => Some(route),
             _ => None,
@@ -47,7 +56,7 @@ impl Question {
             return false;
         }
         let targets = targets(route, provider);
-        let decision = snapshot.policy.decide(&Query {
+        let query = Query {
             principal: &self.caller.principal,
             targets: &targets,
             action: Action::Llm {
@@ -57,8 +66,10 @@ impl Question {
                 operation: Some(self.call.operation),
                 max_output_tokens: self.call.max_output_tokens,
             },
-        });
-        decision.is_allowed()
+        };
+        (snapshot.policy)
+            .decide_after(&verdict, &query)
+            .is_allowed()
     }
 }
 
@@ -159,7 +170,7 @@ pub(super) async fn relay(
             Next::Gone => break End::Gone,
             Next::ShuttingDown => break End::Cut(Refusal::new(Code::ShuttingDown)),
             Next::Generation => {
-                if question.is_permitted(waypoint) {
+                if question.is_permitted(waypoint, session, context) {
                     continue;
                 }
                 break End::Cut(Refusal::new(Code::PolicyRevoked));

@@ -74,6 +74,7 @@ pub(crate) async fn serve(
         state: Arc::clone(&context.state),
         targets: SmallVec::from_slice(&route.targets),
         server: route.server,
+        verdict: context.verdict.clone(),
     };
     // Who may do nothing here is told so before the body is read.
     let decision = scope.decide_session(&resolved);
@@ -364,7 +365,13 @@ async fn send(
     };
     let result = if sent.is_ok() { "ok" } else { "failed" };
     waypoint.recorder.metrics.attempt(&route.section, result);
-    sent.map(Some).map_err(|error| error.refusal())
+    match sent {
+        // A client would follow it, with its call, to where no policy is asked.
+        Ok(answer) if (300..400).contains(&answer.status()) => {
+            Err(Refusal::new(Code::UpstreamBadAnswer))
+        }
+        sent => sent.map(Some).map_err(|error| error.refusal()),
+    }
 }
 
 fn upstream_head(

@@ -126,7 +126,7 @@ async fn plain(
     let now = match Arc::ptr_eq(&state, &resolved.state) {
         true => resolved,
         false => scope
-            .resolve(state)
+            .resolve(state, session, context)
             .filter(|now| scope.permits(now, &forward.items))
             .ok_or(Refusal::new(Code::PolicyRevoked))?,
     };
@@ -249,7 +249,7 @@ async fn stream(
         let next = waiter.next(session, &mut answer).await;
         // Before anything more is filtered by rules that have changed.
         if matches!(next, Next::Generation) || waiter.take_generation() {
-            match scope.resolve(waypoint.state.load_full()) {
+            match scope.resolve(waypoint.state.load_full(), session, context) {
                 Some(now) if scope.permits(&now, &items) => resolved = now,
                 _ => break End::Cut(Refusal::new(Code::PolicyRevoked)),
             }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use pingora_core::protocols::http::ServerSession;
 use smallvec::SmallVec;
 use waypoint_mcp::{Item, ListKind};
+use waypoint_policy::istio::Verdict;
 use waypoint_policy::{Action, Decision, ObjectName, Query, ServerId, TargetId};
 
 use crate::mcp_tasks::Tasks;
-use crate::proxy::Caller;
+use crate::proxy::{Caller, Context};
 use crate::state::State;
 
 /// What a request may do, in names that outlive a snapshot; asked for each listed item, and
@@ -25,12 +27,20 @@ pub(super) struct Resolved {
     pub(super) state: Arc<State>,
     pub(super) targets: SmallVec<[TargetId; 4]>,
     pub(super) server: ServerId,
+    /// What Istio's policies said of the request.
+    pub(super) verdict: Verdict,
 }
 
 impl Scope {
     /// The route as the configuration in force has it; `None` when it is gone.
-    pub(super) fn resolve(&self, state: Arc<State>) -> Option<Resolved> {
-        if !self.caller.is_known(&state.snapshot) {
+    pub(super) fn resolve(
+        &self,
+        state: Arc<State>,
+        session: &ServerSession,
+        context: &Context,
+    ) -> Option<Resolved> {
+        let verdict = context.judge(session, &state.snapshot);
+        if verdict.permit().is_err() || !self.caller.is_known(&state.snapshot) {
             return None;
         }
         let route = state.snapshot.mcp_route(&self.route, &self.section)?;
@@ -39,6 +49,7 @@ impl Scope {
             state,
             targets,
             server,
+            verdict,
         })
     }
 
@@ -61,11 +72,13 @@ impl Scope {
     }
 
     fn ask(&self, resolved: &Resolved, action: Action<'_>) -> Decision {
-        resolved.state.snapshot.policy.decide(&Query {
+        let query = Query {
             principal: &self.caller.principal,
             targets: &resolved.targets,
             action,
-        })
+        };
+        let policy = &resolved.state.snapshot.policy;
+        policy.decide_after(&resolved.verdict, &query)
     }
 
     /// Whether everything a call asked for is permitted.

@@ -15,6 +15,7 @@ use waypoint_config::{
     Filter, HeaderChanges, PathMatch, PathRewrite, PlainBackend, PlainRoute, Redirect, Route,
     Snapshot,
 };
+use waypoint_policy::istio::Verdict;
 use waypoint_policy::{Action, Code, Decision, ObjectName, Query, Refusal};
 
 use crate::edge::Head;
@@ -63,8 +64,8 @@ struct Asked {
 }
 
 impl Asked {
-    fn decide(&self, snapshot: &Snapshot, route: &PlainRoute) -> Decision {
-        snapshot.policy.decide(&Query {
+    fn decide(&self, snapshot: &Snapshot, verdict: &Verdict, route: &PlainRoute) -> Decision {
+        let query = Query {
             principal: &self.caller.principal,
             targets: &route.targets,
             action: Action::Http {
@@ -74,10 +75,11 @@ impl Asked {
                 port: self.port,
                 external: self.external,
             },
-        })
+        };
+        snapshot.policy.decide_after(verdict, &query)
     }
 
-    fn is_permitted(&self, snapshot: &Snapshot) -> bool {
+    fn is_permitted(&self, snapshot: &Snapshot, verdict: &Verdict) -> bool {
         let route = snapshot.routes.iter().find_map(|route| match route {
             Route::Plain(route) if route.name == self.route && route.rule == self.rule => {
                 Some(route)
@@ -85,7 +87,8 @@ impl Asked {
             _ => None,
         });
         self.caller.is_known(snapshot)
-            && route.is_some_and(|route| self.decide(snapshot, route).is_allowed())
+            && verdict.permit().is_ok()
+            && route.is_some_and(|route| self.decide(snapshot, verdict, route).is_allowed())
     }
 }
 
@@ -126,7 +129,7 @@ pub(crate) async fn serve(
         port,
         external: backend.is_some_and(|backend| backend.external),
     };
-    let decision = asked.decide(&state.snapshot, route);
+    let decision = asked.decide(&state.snapshot, &context.verdict, route);
     context.record.decided(&decision);
     let _permit = decision.permit()?;
     let redirect = route.filters.iter().find_map(|filter| match filter {
@@ -307,7 +310,15 @@ pub(crate) async fn peer(_waypoint: &Waypoint, context: &mut Context) -> Result<
 /// Asked with each piece of an answer: ends one that takes longer than the route allows, from the
 /// request's head to its end; one that a newer configuration does not permit; and, when the
 /// gateway ends, one that does not.
-pub(crate) fn check(waypoint: &Waypoint, context: &mut Context) -> Result<()> {
+pub(crate) fn check(
+    waypoint: &Waypoint,
+    session: &ServerSession,
+    context: &mut Context,
+) -> Result<()> {
+    let state = waypoint.state.load();
+    let generation = state.snapshot.generation;
+    let is_new = (context.plain.as_ref()).is_some_and(|forward| forward.generation != generation);
+    let verdict = is_new.then(|| context.judge(session, &state.snapshot));
     let Some(forward) = &mut context.plain else {
         return Ok(());
     };
@@ -316,10 +327,9 @@ pub(crate) fn check(waypoint: &Waypoint, context: &mut Context) -> Result<()> {
         record.code = Some(Code::UpstreamTimeout);
         return Err(Error::new_up(ErrorType::ReadTimedout));
     }
-    let state = waypoint.state.load();
-    if state.snapshot.generation != forward.generation {
-        forward.generation = state.snapshot.generation;
-        if !forward.asked.is_permitted(&state.snapshot) {
+    if let Some(verdict) = verdict {
+        forward.generation = generation;
+        if !forward.asked.is_permitted(&state.snapshot, &verdict) {
             record.code = Some(Code::PolicyRevoked);
             return Err(Error::new_in(ErrorType::InternalError));
         }

@@ -65,33 +65,36 @@ impl AuditLog {
 
     /// Adds an event; waits while too much is unwritten.
     pub(super) async fn write(&self, record: &RequestRecord, took: Duration) {
+        loop {
+            let drained = self.drained.notified();
+            if self.pending().lines.len() < PENDING_MAX_BYTES {
+                break;
+            }
+            self.filled.notify_one();
+            drained.await;
+        }
+        self.push(record, took);
+    }
+
+    /// Adds an event without waiting.
+    pub(super) fn push(&self, record: &RequestRecord, took: Duration) {
         // Before the lock is taken, which all workers share.
         let mut line = Vec::with_capacity(USUAL_BYTES);
         if let Err(error) = serde_json::to_writer(&mut line, &Event::of(record, took)) {
             tracing::error!(%error, "audit event cannot be written");
             return;
         }
-        loop {
-            let drained = self.drained.notified();
-            {
-                let mut pending = self.pending();
-                if pending.lines.len() < PENDING_MAX_BYTES {
-                    if pending.to_writer {
-                        pending.lines.extend_from_slice(&line);
-                        pending.lines.push(b'\n');
-                    }
-                    if pending.recent.len() == RECENT {
-                        pending.recent.pop_front();
-                    }
-                    pending.recent.push_back(line);
-                    if pending.lines.len() >= BATCH_BYTES {
-                        self.filled.notify_one();
-                    }
-                    return;
-                }
-            }
+        let mut pending = self.pending();
+        if pending.to_writer {
+            pending.lines.extend_from_slice(&line);
+            pending.lines.push(b'\n');
+        }
+        if pending.recent.len() == RECENT {
+            pending.recent.pop_front();
+        }
+        pending.recent.push_back(line);
+        if pending.lines.len() >= BATCH_BYTES {
             self.filled.notify_one();
-            drained.await;
         }
     }
 

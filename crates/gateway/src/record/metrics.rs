@@ -297,6 +297,7 @@ fn policy_label(by: &By) -> &str {
         By::Rule(rule) => &rule.policy.name,
         By::Uncovered(posture) => posture.as_str(),
         By::NoMatch => "no_match",
+        By::NoIstioAllow => "no_istio_allow",
         By::Identity => "identity",
         By::Transport(_) => "transport",
     }

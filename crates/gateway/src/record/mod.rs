@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use waypoint_config::Snapshot;
 use waypoint_llm::Usage;
 use waypoint_mesh::IdentitySource;
+use waypoint_policy::istio::Verdict;
 use waypoint_policy::{By, Code, Decision, ObjectName, Operation, Principal, Refusal, RuleName};
 
 pub(crate) use audit::{AuditLog, Sinks as AuditSinks};
@@ -68,6 +69,8 @@ pub(crate) struct RequestRecord {
     pub(crate) allowed: Option<bool>,
     pub(crate) by: Option<By>,
     pub(crate) would_deny: Vec<Arc<RuleName>>,
+    /// Istio policies on trial that would deny the request, whatever it asks for.
+    istio_would_deny: Vec<Arc<RuleName>>,
     pub(crate) status: u16,
     pub(crate) code: Option<Code>,
     pub(crate) usage: Option<Usage>,
@@ -94,6 +97,7 @@ impl RequestRecord {
             allowed: None,
             by: None,
             would_deny: Vec::new(),
+            istio_would_deny: Vec::new(),
             status: 0,
             code: None,
             usage: None,
@@ -109,7 +113,14 @@ impl RequestRecord {
     pub(crate) fn decided(&mut self, decision: &Decision) {
         self.allowed = Some(decision.is_allowed());
         self.by = Some(decision.by().clone());
-        self.would_deny = decision.would_deny().to_vec();
+        self.would_deny.clone_from(&self.istio_would_deny);
+        self.would_deny.extend_from_slice(decision.would_deny());
+    }
+
+    /// Notes what Istio's policies said.
+    pub(crate) fn judged(&mut self, verdict: &Verdict) {
+        self.istio_would_deny = verdict.would_deny().to_vec();
+        self.would_deny.clone_from(&self.istio_would_deny);
     }
 
     /// Notes that the caller is refused, and why.
@@ -130,6 +141,14 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
+    /// Writes a request that was cut off before it could end, as happens when the process does.
+    pub(crate) fn abandon(&self, record: &mut RequestRecord) {
+        record.code.get_or_insert(Code::ShuttingDown);
+        let took = record.started.elapsed();
+        self.metrics.request(record, took);
+        self.audit.push(record, took);
+    }
+
     pub(crate) fn new() -> Self {
         Self {
             metrics: Metrics::new(),

@@ -102,9 +102,9 @@ fn pauses_before_the_same_provider_only() {
         ("exhausted", &[4][..], 9, None, 0, None),
         ("beyond", &[4][..], 99, None, 0, None),
     ] {
-        let next = planned(providers, 9).next(failed, after, random);
+        let next = planned(providers, 9).next(failed, after, Duration::from_secs(5), random);
         let next = next.map(|(number, pause)| (number, pause.as_millis()));
         assert_eq!(next, expected, "{case}");
     }
-    assert_eq!(planned(&[], 9).next(0, None, 0), None);
+    assert_eq!(planned(&[], 9).next(0, None, Duration::MAX, 0), None);
 }

@@ -23,6 +23,7 @@ pub(crate) fn trace(
     names: &dyn Names,
 ) -> Vec<TraceEntry> {
     let entry = |rule: Arc<str>, outcome| TraceEntry {
+        kind: crate::Kind::AgentPolicy,
         policy: policy.name.clone(),
         rule,
         effect: policy.effect,
@@ -70,7 +71,10 @@ struct Explain<'a> {
 impl Explain<'_> {
     fn rule(&self, rule: &Rule) -> Outcome {
         let named = match (self.who, &rule.from) {
-            (None, _) => false,
+            (None, None) => self.effect == Effect::Deny,
+            (None, Some(from)) => {
+                self.effect == Effect::Deny && from.iter().any(crate::Caller::is_anyone)
+            }
             (Some(_), None) => true,
             (Some(who), Some(from)) => from.iter().any(|caller| caller.matches(who)),
         };

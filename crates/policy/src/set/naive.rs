@@ -170,7 +170,15 @@ impl Naive<'_> {
         action: &Action<'_>,
     ) -> bool {
         let from = match &rule.from {
-            _ if *principal == Principal::Anonymous => false,
+            from if *principal == Principal::Anonymous => {
+                let nobody_named = |c: &Caller| {
+                    c.spiffe.is_none() && c.service_account.is_none() && c.namespace.is_none()
+                };
+                let anyone = from
+                    .as_ref()
+                    .is_none_or(|from| from.iter().any(nobody_named));
+                effect == Effect::Deny && anyone
+            }
             None => true,
             Some(from) => from.iter().any(|c| self.caller_matches(c, principal)),
         };

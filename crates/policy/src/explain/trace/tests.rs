@@ -276,6 +276,7 @@ fn serializes() {
             "would_deny": [],
             "trace": [{
                 "policy": {"namespace": "infra", "name": "agents"},
+                "kind": "AgentPolicy",
                 "rule": "review",
                 "effect": "Allow",
                 "mode": "Enforce",

@@ -128,6 +128,7 @@ fn decides_by_caller() {
         ("fields of a caller AND", Strict, allow(both.clone()), ME, m, NO_MODEL),
         ("fields of a caller hold", Strict, allow(both), ALIAS, m, BY_R),
         ("nobody", Strict, allow(from(models(&["m"]), &[])), ME, m, NO_MODEL),
+        ("anonymous is denied what anyone is", Graduated, deny(http(hosts(&["*"]))), "", get("h", "/"), "deny forbidden by AgentPolicy infra/d rule r"),
         ("anonymous is not anyone", Graduated, allow(http(hosts(&["*"]))), "", get("h", "/"), "deny forbidden by Default no rule allows this"),
     ]);
 }

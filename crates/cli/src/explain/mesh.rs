@@ -1,0 +1,65 @@
+//! What Istio's policies see of the request, and what they say.
+
+use std::net::IpAddr;
+
+use waypoint_config::{Snapshot, normalize_path};
+use waypoint_policy::istio::{Claims, Protocol, Request, Verdict};
+use waypoint_policy::{Kind, ObjectName, ObjectRef, Principal, TraceEntry};
+
+use super::request::Http;
+
+/// What only a mesh knows of a request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Mesh {
+    pub(super) source_ip: Option<IpAddr>,
+    pub(super) remote_ip: Option<IpAddr>,
+    pub(super) dest_ip: Option<IpAddr>,
+    pub(super) sni: String,
+    pub(super) claims: Option<Claims>,
+    pub(super) is_tcp: bool,
+    /// The Service or ServiceEntry that is addressed.
+    pub(super) service: Option<(Kind, ObjectName)>,
+    /// All header fields, as they were given.
+    pub(super) headers: Vec<(String, String)>,
+}
+
+/// What Istio's policies say of a request with this method and path, and what each rule said.
+pub(super) fn judge(
+    snapshot: &Snapshot,
+    principal: &Principal,
+    http: &Http,
+    method: &str,
+    path: &str,
+) -> (Verdict, Vec<TraceEntry>) {
+    let mesh = &http.mesh;
+    let normal = normalize_path(path).unwrap_or(path.into());
+    let request = Request {
+        protocol: match mesh.is_tcp {
+            true => Protocol::Tcp,
+            false => Protocol::Http,
+        },
+        principal,
+        source_ip: mesh.source_ip,
+        remote_ip: mesh.remote_ip.or(mesh.source_ip),
+        destination_ip: mesh.dest_ip,
+        port: http.port.unwrap_or(0),
+        sni: &mesh.sni,
+        method,
+        host: &http.host,
+        path: &normal,
+        headers: &mesh.headers,
+        claims: mesh.claims.as_ref(),
+    };
+    let mut targets = snapshot.istio.of(super::decide::bare_host(&http.host));
+    if let Some((kind, name)) = &mesh.service {
+        let named = snapshot
+            .policy
+            .target(&ObjectRef::whole(*kind, name.clone()));
+        let new = named.filter(|target| !targets.contains(target));
+        targets.extend(new);
+    }
+    (
+        snapshot.policy.authorize(&request, &targets),
+        snapshot.policy.explain_istio(&request, &targets),
+    )
+}

@@ -1,0 +1,272 @@
+//! Istio's `AuthorizationPolicy`: attachment, and what Istio's admission would refuse.
+
+mod values;
+
+use std::sync::Arc;
+
+use waypoint_policy::istio::{AuthorizationPolicy, IstioAction, IstioRule};
+use waypoint_policy::{Kind, Mode, ObjectName, ObjectRef};
+
+use super::gateway::Chosen;
+use super::missing;
+use super::set::{Decoded, Set};
+use crate::kind::ObjectKind;
+use crate::object::{At, Diagnostics};
+use crate::raw::authorization as raw;
+
+const DRY_RUN: &str = "istio.io/dry-run";
+/// Istio's bound on `targetRefs`.
+const TARGETS_MAX: usize = 16;
+
+/// What the mesh says about itself, as far as policies depend on it.
+#[derive(Debug)]
+pub(super) struct Mesh<'a> {
+    /// Where policies for a whole GatewayClass live.
+    pub(super) root_namespace: &'a str,
+    /// The own trust domain, then its aliases.
+    pub(super) trust_domains: &'a [Box<str>],
+    /// Whether a bare `spec: {}` of the waypoint's namespace is in force there.
+    pub(super) namespace_default_deny: bool,
+}
+
+pub(super) fn compile(
+    set: &Set<'_>,
+    chosen: &Chosen<'_>,
+    mesh: &Mesh<'_>,
+    out: &mut Diagnostics,
+) -> Vec<AuthorizationPolicy> {
+    let one = |policy| {
+        One {
+            set,
+            chosen,
+            mesh,
+            policy,
+        }
+        .compile(out)
+    };
+    set.authorization.values().filter_map(one).collect()
+}
+
+struct One<'c> {
+    set: &'c Set<'c>,
+    chosen: &'c Chosen<'c>,
+    mesh: &'c Mesh<'c>,
+    policy: &'c Decoded<'c, raw::Object>,
+}
+
+impl One<'_> {
+    fn compile(&self, out: &mut Diagnostics) -> Option<AuthorizationPolicy> {
+        let (object, spec) = (self.policy.object, &self.policy.raw.spec);
+        let at = object.spec();
+        let action = match spec.action {
+            None | Some(raw::Action::Allow) => IstioAction::Allow,
+            Some(raw::Action::Deny) => IstioAction::Deny,
+            Some(raw::Action::Audit) => IstioAction::Audit,
+            Some(raw::Action::Custom) => {
+                let message = "action CUSTOM is not enforced yet, refusing to start without it; \
+                               remove the policy only if what it forbids may happen";
+                out.error(at.key("action"), "not-enforced", message);
+                return None;
+            }
+        };
+        if spec.provider.is_some() {
+            let message = "`provider` must not be with action other than CUSTOM";
+            out.error(at.key("provider"), "bad-value", message);
+        }
+        let mode = match self.is_dry_run(out) {
+            true => Mode::DryRun,
+            false => Mode::Enforce,
+        };
+        if spec.rules.is_empty() && action != IstioAction::Allow {
+            let message = "`rules` must have at least one rule: without rules only ALLOW means \
+                           anything (it denies all)";
+            out.error(at.key("rules"), "empty-list", message);
+        }
+        let rules = spec.rules.iter().enumerate().map(|(index, rule)| {
+            let name: Arc<str> = format!("rule[{index}]").into();
+            self.rule(rule, name, at.key("rules").index(index), out)
+        });
+        let rules: Vec<IstioRule> = rules.collect();
+        let targets = self.targets(out)?;
+        Some(AuthorizationPolicy {
+            name: object.name.clone(),
+            targets,
+            action,
+            mode,
+            rules,
+        })
+    }
+
+    fn is_dry_run(&self, out: &mut Diagnostics) -> bool {
+        let object = self.policy.object;
+        let Some(text) = object.annotations.get(DRY_RUN) else {
+            return false;
+        };
+        // What Go's strconv.ParseBool takes, which istiod asks.
+        match text.as_str() {
+            "1" | "t" | "T" | "TRUE" | "true" | "True" => true,
+            "0" | "f" | "F" | "FALSE" | "false" | "False" => false,
+            other => {
+                let at = object.at().key("metadata").key("annotations").key(DRY_RUN);
+                let message =
+                    format!("annotation `{DRY_RUN}` must be \"true\" or \"false\", not `{other}`");
+                out.error(at, "unknown-value", message);
+                false
+            }
+        }
+    }
+
+    /// What the policy is attached to; `None` when it is nothing that a waypoint enforces.
+    fn targets(&self, out: &mut Diagnostics) -> Option<Vec<ObjectRef>> {
+        let (object, spec) = (self.policy.object, &self.policy.raw.spec);
+        let at = object.spec();
+        let given = [
+            spec.selector.is_some(),
+            spec.target_ref.is_some(),
+            !spec.target_refs.is_empty(),
+        ];
+        if given.iter().filter(|given| **given).count() > 1 {
+            let message = "only one of `targetRefs`, `targetRef` and `selector` can be set";
+            out.error(at, "bad-value", message);
+            return None;
+        }
+        if spec.target_refs.len() > TARGETS_MAX {
+            let message = format!("`targetRefs` has more than {TARGETS_MAX} entries");
+            out.error(at.key("targetRefs"), "bad-value", message);
+        }
+        let mut targets = Vec::new();
+        if let Some(reference) = &spec.target_ref {
+            targets.extend(self.target(reference, at.key("targetRef"), out));
+        }
+        for (index, reference) in spec.target_refs.iter().enumerate() {
+            targets.extend(self.target(reference, at.key("targetRefs").index(index), out));
+        }
+        if given[1] || given[2] {
+            return Some(targets);
+        }
+        let gateway = &self.chosen.name;
+        let is_bare_deny = !given[0]
+            && spec.rules.is_empty()
+            && matches!(spec.action, None | Some(raw::Action::Allow))
+            && object.name.namespace == gateway.namespace;
+        if is_bare_deny && self.mesh.namespace_default_deny {
+            return Some(vec![ObjectRef::whole(Kind::Gateway, gateway.clone())]);
+        }
+        let hint = match is_bare_deny {
+            true => {
+                "; to have it here too, set `namespaceDefaultDeny: true` in the WaypointParameters"
+            }
+            false => "; give it `targetRefs` to have a waypoint enforce it",
+        };
+        let how = if given[0] {
+            "a selector"
+        } else {
+            "no targetRefs"
+        };
+        let message = format!(
+            "AuthorizationPolicy {} has {how}: a waypoint does not enforce it, the ztunnel of each \
+             workload does{hint}",
+            object.name
+        );
+        out.warning(object.name_at(), "not-for-waypoints", message);
+        None
+    }
+
+    fn target(&self, raw: &raw::TargetRef, at: At<'_>, out: &mut Diagnostics) -> Option<ObjectRef> {
+        let object = self.policy.object;
+        let (kind, target) = match raw.kind.as_str() {
+            "Gateway" => (ObjectKind::Gateway, Kind::Gateway),
+            "GatewayClass" => (ObjectKind::GatewayClass, Kind::GatewayClass),
+            "Service" => (ObjectKind::Service, Kind::Service),
+            "ServiceEntry" => (ObjectKind::ServiceEntry, Kind::ServiceEntry),
+            other => {
+                let message = format!(
+                    "`{other}` is not one of `Gateway`, `GatewayClass`, `Service`, `ServiceEntry`"
+                );
+                out.error(at.key("kind"), "unknown-value", message);
+                return None;
+            }
+        };
+        let group = raw.group.as_deref().unwrap_or_default();
+        let group = if group == "core" { "" } else { group };
+        if group != kind.group() {
+            // Istio reads an empty group as core, where there is no such kind. Who wrote it into a
+            // file meant the one there is.
+            if !group.is_empty() {
+                let message = format!("{} is of group `{}`, not `{group}`", raw.kind, kind.group());
+                out.error(at.key("group"), "unknown-value", message);
+                return None;
+            }
+            let message = format!(
+                "{} without `group`: taken as `group: {}`; Istio itself refuses it",
+                raw.kind,
+                kind.group()
+            );
+            out.warning(at.key("kind"), "missing-group", message);
+        }
+        let namespace = raw.namespace.as_deref().unwrap_or_default();
+        if !namespace.is_empty() && *namespace != *object.name.namespace {
+            let message = "`namespace` must be empty: a policy is attached in its own namespace";
+            out.error(at.key("namespace"), "bad-value", message);
+            return None;
+        }
+        if raw.name.is_empty() {
+            out.error(at.key("name"), "missing-field", "`name` is missing");
+            return None;
+        }
+        if target == Kind::GatewayClass {
+            if *object.name.namespace != *self.mesh.root_namespace {
+                let message = format!(
+                    "a policy for a GatewayClass must be in the root namespace `{}`",
+                    self.mesh.root_namespace
+                );
+                out.error(at.key("kind"), "bad-value", message);
+                return None;
+            }
+            return Some(ObjectRef::whole(target, ObjectName::new("", &raw.name)));
+        }
+        let name = ObjectName {
+            namespace: object.name.namespace.clone(),
+            name: raw.name.as_str().into(),
+        };
+        if !self.set.names(kind).contains(&&name) {
+            missing(self.set, kind, &name, at.key("name"), out);
+            return None;
+        }
+        Some(ObjectRef::whole(target, name))
+    }
+
+    fn rule(
+        &self,
+        raw: &raw::Rule,
+        name: Arc<str>,
+        at: At<'_>,
+        out: &mut Diagnostics,
+    ) -> IstioRule {
+        let reader = values::Reader {
+            namespace: &self.policy.object.name.namespace,
+            trust_domains: self.mesh.trust_domains,
+        };
+        let mut from = Vec::new();
+        for (index, entry) in raw.from.iter().enumerate() {
+            let at = at.key("from").index(index).key("source");
+            from.push(reader.source(entry.source.as_ref(), index, at, out));
+        }
+        let mut to = Vec::new();
+        for (index, entry) in raw.to.iter().enumerate() {
+            let at = at.key("to").index(index).key("operation");
+            to.push(reader.operation(entry.operation.as_ref(), index, at, out));
+        }
+        let mut when = Vec::new();
+        for (index, condition) in raw.when.iter().enumerate() {
+            let at = at.key("when").index(index);
+            when.push(reader.condition(condition, index, at, out));
+        }
+        IstioRule {
+            name,
+            from: (!from.is_empty()).then_some(from),
+            to: (!to.is_empty()).then_some(to),
+            when,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What every attached `AuthorizationPolicy` thought of a request.
+
+use super::{Attribute, IstioAction, IstioRule, IstioSet, Request, Test, Value, matching::Failed};
+use crate::{Effect, Kind, Outcome, TargetId, TraceEntry};
+
+impl IstioSet {
+    /// Every rule of every policy that is attached to one of these targets, by policy and rule.
+    pub(crate) fn trace(&self, request: &Request<'_>, targets: &[TargetId]) -> Vec<TraceEntry> {
+        let mut trace = Vec::new();
+        for (policy, attached) in self.policies.iter().zip(&self.attached_to) {
+            if !attached.iter().any(|target| targets.contains(target)) {
+                continue;
+            }
+            let entry = |rule: &str, outcome| TraceEntry {
+                kind: Kind::AuthorizationPolicy,
+                policy: policy.name.clone(),
+                rule: rule.into(),
+                effect: match policy.action {
+                    IstioAction::Deny => Effect::Deny,
+                    IstioAction::Allow | IstioAction::Audit => Effect::Allow,
+                },
+                mode: policy.mode,
+                outcome,
+            };
+            if policy.rules.is_empty() {
+                trace.push(entry(
+                    "",
+                    Outcome::NotMatched {
+                        field: "rules".into(),
+                        expected: "nothing (there are no rules)".into(),
+                        actual: "a request".into(),
+                    },
+                ));
+            }
+            for rule in &policy.rules {
+                let outcome = outcome(rule, policy.action, request);
+                trace.push(entry(&rule.name, outcome));
+            }
+        }
+        trace
+    }
+}
+
+fn outcome(rule: &IstioRule, action: IstioAction, request: &Request<'_>) -> Outcome {
+    let (test, unusable) = match rule.failed(action, request) {
+        None => return Outcome::Matched,
+        Some(Failed::Test(test)) => (test, false),
+        Some(Failed::Unusable(test)) => (test, true),
+    };
+    Outcome::NotMatched {
+        field: test.field.to_string(),
+        expected: match unusable {
+            true => "something that can be evaluated (the rule is dropped)".into(),
+            false => expected(test),
+        },
+        actual: actual(&test.attribute, request),
+    }
+}
+
+fn expected(test: &Test) -> String {
+    let list = |values: &[Value]| {
+        let shown: Vec<String> = values.iter().map(ToString::to_string).collect();
+        shown.join(" or ")
+    };
+    match (&test.values, test.not_values.is_empty()) {
+        (Some(values), true) => list(values),
+        (None, _) => format!("not {}", list(&test.not_values)),
+        (Some(values), false) => format!("{}, not {}", list(values), list(&test.not_values)),
+    }
+}
+
+/// What the request has where the test looks; of headers and claims only whether they are there,
+/// for they may be secrets.
+fn actual(attribute: &Attribute, request: &Request<'_>) -> String {
+    let quoted = |text: &str| format!("{text:?}");
+    let address = |address: Option<std::net::IpAddr>| {
+        address.map_or("no address".to_owned(), |address| address.to_string())
+    };
+    let id = request.principal.spiffe();
+    let none = || "no identity".to_owned();
+    match attribute {
+        Attribute::Principal | Attribute::TrustDomain => {
+            id.map_or_else(none, |id| id.as_str().to_owned())
+        }
+        Attribute::Namespace | Attribute::ServiceAccount => {
+            let workload = id.map(|id| (id, id.workload()));
+            match workload {
+                None => none(),
+                Some((id, None)) => format!("{} (no workload)", id.as_str()),
+                Some((_, Some(workload))) => {
+                    format!("{}/{}", workload.namespace, workload.service_account)
+                }
+            }
+        }
+        Attribute::SourceIp => address(request.source_ip),
+        Attribute::RemoteIp => address(request.remote_ip),
+        Attribute::DestinationIp => address(request.destination_ip),
+        Attribute::DestinationPort => request.port.to_string(),
+        Attribute::Sni => quoted(request.sni),
+        Attribute::Host => quoted(request.host),
+        Attribute::Method => quoted(request.method),
+        Attribute::Path => quoted(request.path),
+        Attribute::Header(name) => match request.headers.any(name, &mut |_| false) {
+            None => "no such header".into(),
+            Some(_) => "another value".into(),
+        },
+        Attribute::RequestPrincipal
+        | Attribute::Audiences
+        | Attribute::Presenter
+        | Attribute::Claim(_) => match request.claims {
+            None => "no token".into(),
+            Some(_) => "a token that says otherwise".into(),
+        },
+        Attribute::Unknown(key) => format!("nobody knows {key:?}"),
+    }
+}
+
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => text.fmt(f),
+            Self::Namespace(pattern) => pattern.fmt(f),
+            Self::ServiceAccount { namespace, name } => write!(f, "{namespace}/{name}"),
+            Self::RequestPrincipal { issuer, subject } => write!(f, "{issuer}/{subject}"),
+            Self::Network(net) => match net.prefix_len() == net.max_prefix_len() {
+                true => net.addr().fmt(f),
+                false => net.fmt(f),
+            },
+            Self::Port(port) => port.fmt(f),
+            Self::Template(template) => template.fmt(f),
+            Self::Unusable(text) => write!(f, "{text:?} (cannot be used)"),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! All `AuthorizationPolicy` objects of a snapshot, and the question asked of them.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::{
+    AuthorizationPolicy, IstioAction, IstioRule, Request,
+    index::{Census, Found, Row},
+};
+use crate::{
+    By, Code, Effect, Kind, Mode, Refusal, RuleName, TargetId, WOULD_DENY_MAX, decision::WouldDeny,
+};
+
+/// Rules that do the same, and whether they are in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Class {
+    Deny,
+    Allow,
+    DryDeny,
+    DryAllow,
+}
+
+impl Class {
+    fn of(policy: &AuthorizationPolicy) -> Option<Self> {
+        match (policy.action, policy.mode) {
+            (IstioAction::Deny, Mode::Enforce) => Some(Self::Deny),
+            (IstioAction::Allow, Mode::Enforce) => Some(Self::Allow),
+            (IstioAction::Deny, Mode::DryRun) => Some(Self::DryDeny),
+            (IstioAction::Allow, Mode::DryRun) => Some(Self::DryAllow),
+            (IstioAction::Audit, _) => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RulePlace {
+    policy: usize,
+    rule: usize,
+    name: Arc<RuleName>,
+}
+
+/// What is attached to one target.
+#[derive(Debug, Default)]
+struct Attached {
+    /// An ALLOW policy in force, with rules or without: what none of them allows is denied.
+    has_allow: bool,
+    /// ALLOW policies on trial, as wholes.
+    dry_allow: Vec<usize>,
+}
+
+/// All policies, filed.
+#[derive(Debug, Default)]
+pub(crate) struct IstioSet {
+    pub(super) policies: Vec<AuthorizationPolicy>,
+    pub(super) attached_to: Vec<Vec<TargetId>>,
+    rules: Vec<RulePlace>,
+    whole: Vec<Arc<RuleName>>,
+    targets: HashMap<TargetId, Attached>,
+    rows: HashMap<(TargetId, Class), Row>,
+}
+
+impl IstioSet {
+    /// Files policies; their order means nothing.
+    pub(crate) fn compile(
+        mut policies: Vec<AuthorizationPolicy>,
+        mut intern: impl FnMut(&crate::ObjectRef) -> TargetId,
+    ) -> Self {
+        policies.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut census = Census::default();
+        for rule in policies.iter().flat_map(|policy| &policy.rules) {
+            census.count(rule);
+        }
+        let mut set = Self::default();
+        for (place, policy) in policies.iter().enumerate() {
+            let mut targets: Vec<TargetId> = Vec::new();
+            for object in &policy.targets {
+                let target = intern(object);
+                if !targets.contains(&target) {
+                    targets.push(target);
+                }
+            }
+            set.whole.push(Arc::new(rule_name(policy, "")));
+            let class = Class::of(policy);
+            for target in &targets {
+                let attached = set.targets.entry(*target).or_default();
+                match class {
+                    Some(Class::Allow) => attached.has_allow = true,
+                    Some(Class::DryAllow) => attached.dry_allow.push(place),
+                    _ => {}
+                }
+            }
+            for (at, rule) in policy.rules.iter().enumerate() {
+                let number = u32::try_from(set.rules.len()).unwrap_or(u32::MAX);
+                set.rules.push(RulePlace {
+                    policy: place,
+                    rule: at,
+                    name: Arc::new(rule_name(policy, &rule.name)),
+                });
+                for target in &targets {
+                    if let Some(class) = class {
+                        let row = set.rows.entry((*target, class)).or_default();
+                        row.file(number, rule, &census);
+                    }
+                }
+            }
+            set.attached_to.push(targets);
+        }
+        set.policies = policies;
+        set
+    }
+
+    /// Whether there is any policy at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.policies.is_empty()
+    }
+
+    /// Judges one request that these targets' policies apply to.
+    pub(crate) fn judge(&self, request: &Request<'_>, targets: &[TargetId]) -> Verdict {
+        let mut verdict = Verdict::default();
+        if targets
+            .iter()
+            .all(|target| !self.targets.contains_key(target))
+        {
+            return verdict;
+        }
+        let mut found = Found::new();
+        verdict.allowed = self.first(Class::Allow, request, targets, &mut found);
+        let attached = || targets.iter().filter_map(|target| self.targets.get(target));
+        let covered = attached().any(|attached| attached.has_allow);
+        verdict.denied = match self.first(Class::Deny, request, targets, &mut found) {
+            Some(rule) => Some(By::Rule(rule)),
+            None if covered && verdict.allowed.is_none() => Some(By::NoIstioAllow),
+            None => None,
+        };
+        self.dry_denies(request, targets, &mut found, &mut verdict.would_deny);
+        // An ALLOW policy on trial denies, once it is in force, what no ALLOW rule matches.
+        if attached().any(|attached| !attached.dry_allow.is_empty())
+            && verdict.allowed.is_none()
+            && self
+                .first(Class::DryAllow, request, targets, &mut found)
+                .is_none()
+        {
+            let mut policies: Vec<usize> = attached()
+                .flat_map(|attached| attached.dry_allow.iter().copied())
+                .collect();
+            policies.sort_unstable();
+            policies.dedup();
+            let names = policies.iter().filter_map(|place| self.whole.get(*place));
+            verdict.would_deny.extend(names.cloned());
+        }
+        verdict.would_deny.truncate(WOULD_DENY_MAX);
+        verdict
+    }
+
+    fn candidates(
+        &self,
+        class: Class,
+        request: &Request<'_>,
+        targets: &[TargetId],
+        found: &mut Found,
+    ) {
+        found.clear();
+        for target in targets {
+            if let Some(row) = self.rows.get(&(*target, class)) {
+                row.find(request, found);
+            }
+        }
+    }
+
+    /// The first rule of a class that matches, by policy and place.
+    fn first(
+        &self,
+        class: Class,
+        request: &Request<'_>,
+        targets: &[TargetId],
+        found: &mut Found,
+    ) -> Option<Arc<RuleName>> {
+        self.candidates(class, request, targets, found);
+        let mut first: Option<u32> = None;
+        for number in found.iter().copied() {
+            if first.is_none_or(|first| number < first) && self.matches(number, request) {
+                first = Some(number);
+            }
+        }
+        let place = self.rules.get(first? as usize)?;
+        Some(Arc::clone(&place.name))
+    }
+
+    fn dry_denies(
+        &self,
+        request: &Request<'_>,
+        targets: &[TargetId],
+        found: &mut Found,
+        would_deny: &mut WouldDeny,
+    ) {
+        self.candidates(Class::DryDeny, request, targets, found);
+        found.sort_unstable();
+        found.dedup();
+        let matching = found
+            .iter()
+            .filter(|number| self.matches(**number, request));
+        let places = matching.filter_map(|number| self.rules.get(*number as usize));
+        would_deny.extend(
+            places
+                .take(WOULD_DENY_MAX)
+                .map(|place| Arc::clone(&place.name)),
+        );
+    }
+
+    fn matches(&self, number: u32, request: &Request<'_>) -> bool {
+        self.rule(number)
+            .is_some_and(|(policy, rule)| rule.failed(policy.action, request).is_none())
+    }
+
+    fn rule(&self, number: u32) -> Option<(&AuthorizationPolicy, &IstioRule)> {
+        let place = self.rules.get(number as usize)?;
+        let policy = self.policies.get(place.policy)?;
+        Some((policy, policy.rules.get(place.rule)?))
+    }
+}
+
+fn rule_name(policy: &AuthorizationPolicy, rule: &str) -> RuleName {
+    RuleName {
+        kind: Kind::AuthorizationPolicy.as_str(),
+        policy: policy.name.clone(),
+        rule: rule.into(),
+        effect: match policy.action {
+            IstioAction::Deny => Effect::Deny,
+            IstioAction::Allow | IstioAction::Audit => Effect::Allow,
+        },
+        mode: policy.mode,
+    }
+}
+
+/// What Istio's policies say about a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[must_use]
+pub struct Verdict {
+    denied: Option<By>,
+    allowed: Option<Arc<RuleName>>,
+    would_deny: WouldDeny,
+}
+
+impl Verdict {
+    /// What denies the request, if anything does.
+    #[must_use]
+    pub fn denied(&self) -> Option<&By> {
+        self.denied.as_ref()
+    }
+
+    /// The ALLOW rule that matched, if any did; one may have although a DENY rule decided.
+    #[must_use]
+    pub fn allowed(&self) -> Option<&Arc<RuleName>> {
+        self.allowed.as_ref()
+    }
+
+    /// Policies on trial that would deny the request.
+    #[must_use]
+    pub fn would_deny(&self) -> &[Arc<RuleName>] {
+        &self.would_deny
+    }
+
+    /// Whether the request may go on to the other kinds.
+    ///
+    /// # Errors
+    /// The refusal for the caller, if it is denied.
+    pub fn permit(&self) -> Result<(), Refusal> {
+        match &self.denied {
+            None => Ok(()),
+            Some(by) => Err(Refusal::new(Code::Forbidden).decided_by(by.clone())),
+        }
+    }
+}

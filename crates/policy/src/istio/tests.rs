@@ -1,0 +1,331 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use proptest::prelude::*;
+
+use super::naive::{Fields, Written, WrittenRule};
+use super::*;
+use crate::{By, Kind, PolicySet, Posture, Principal, Settings, TargetId};
+
+fn object(target: u32) -> ObjectRef {
+    ObjectRef::whole(Kind::Gateway, ObjectName::new("ns", &format!("t{target}")))
+}
+
+fn value(name: &str, text: &str) -> Value {
+    let unusable = || Value::Unusable(text.into());
+    match name {
+        "namespaces" => Value::Namespace(text.parse().unwrap()),
+        "serviceAccounts" => {
+            let (namespace, name) = text.split_once('/').unwrap();
+            Value::ServiceAccount {
+                namespace: namespace.into(),
+                name: name.into(),
+            }
+        }
+        "ipBlocks" => {
+            let net = text.parse::<IpAddr>().map(ipnet::IpNet::from);
+            let net = net.or_else(|_| text.parse());
+            net.map_or_else(|_: ipnet::AddrParseError| unusable(), Value::Network)
+        }
+        "ports" => text.parse().map_or_else(|_| unusable(), Value::Port),
+        "hosts" => Value::Text(TextMatch::lower(text)),
+        _ => Value::Text(TextMatch::new(text)),
+    }
+}
+
+fn attribute(name: &str) -> Attribute {
+    match name {
+        "principals" => Attribute::Principal,
+        "namespaces" => Attribute::Namespace,
+        "serviceAccounts" => Attribute::ServiceAccount,
+        "trustDomains" => Attribute::TrustDomain,
+        "ipBlocks" => Attribute::SourceIp,
+        "hosts" => Attribute::Host,
+        "methods" => Attribute::Method,
+        "ports" => Attribute::DestinationPort,
+        "paths" => Attribute::Path,
+        "connection.sni" => Attribute::Sni,
+        "request.headers[x-a]" => Attribute::Header("x-a".into()),
+        other => Attribute::Unknown(other.into()),
+    }
+}
+
+fn tests(fields: &Fields) -> Vec<Test> {
+    let one = |(name, values, not_values): &(&'static str, Vec<String>, Vec<String>)| Test {
+        attribute: attribute(name),
+        field: (*name).into(),
+        values: (!values.is_empty()).then(|| values.iter().map(|text| value(name, text)).collect()),
+        not_values: not_values.iter().map(|text| value(name, text)).collect(),
+    };
+    fields.iter().map(one).collect()
+}
+
+fn compiled(written: &Written) -> AuthorizationPolicy {
+    let side =
+        |side: &Option<Vec<Fields>>| side.as_ref().map(|list| list.iter().map(tests).collect());
+    AuthorizationPolicy {
+        name: ObjectName::new("ns", &written.name),
+        targets: vec![object(written.target)],
+        action: written.action,
+        mode: written.mode,
+        rules: (0..)
+            .zip(&written.rules)
+            .map(|(index, rule): (usize, _)| IstioRule {
+                name: format!("rule[{index}]").into(),
+                from: side(&rule.from),
+                to: side(&rule.to),
+                when: tests(&rule.when),
+            })
+            .collect(),
+    }
+}
+
+fn set(policies: &[Written]) -> PolicySet {
+    let settings = Settings {
+        posture: Posture::Graduated,
+        namespace: "ns".into(),
+        trust_domains: vec!["td".into()],
+    };
+    PolicySet::compile_all(vec![], policies.iter().map(compiled).collect(), settings)
+}
+
+/// Few texts, so that values and requests meet often.
+fn texts(name: &'static str) -> BoxedStrategy<String> {
+    let list: &[&str] = match name {
+        "principals" => &[
+            "td/ns/a/sa/x",
+            "td/ns/a/sa/y",
+            "td/ns/b/sa/x",
+            "td/*",
+            "*",
+            "*/sa/x",
+            "td2/ns/a/sa/x",
+            "*x",
+            "t*",
+        ],
+        "namespaces" => &["a", "b", "a*", "*", "*b", "a*b", "ab"],
+        "serviceAccounts" => &["a/x", "a/y", "b/x"],
+        "trustDomains" => &["td", "td2", "td*", "*", "*2"],
+        "ipBlocks" => &["10.0.0.1", "10.0.0.0/8", "::1", "nonsense", "0.0.0.0/0"],
+        "hosts" => &[
+            "a.example",
+            "A.example",
+            "a.example:80",
+            "*.example",
+            "a.example:*",
+            "*",
+            "*:80",
+        ],
+        "methods" => &["GET", "get", "P*", "*"],
+        "ports" => &["80", "443", "many"],
+        "paths" => &["/a", "/a/", "/a/*", "/a*", "*", "*/b", "/a/b", "/", "/b"],
+        "connection.sni" => &["a.example", "*", "*.example"],
+        _ => &["1", "2", "*", "1*", "*1", ""],
+    };
+    prop::sample::select(
+        list.iter()
+            .map(|text| (*text).to_owned())
+            .collect::<Vec<_>>(),
+    )
+    .boxed()
+}
+
+fn fields(names: &'static [&'static str]) -> impl Strategy<Value = Fields> {
+    let one = prop::sample::select(names).prop_flat_map(|name| {
+        let some = || prop::collection::vec(texts(name), 0..3);
+        (Just(name), some(), some())
+    });
+    let filled = one.prop_filter("values or notValues", |(_, yes, no)| {
+        !yes.is_empty() || !no.is_empty()
+    });
+    prop::collection::vec(filled, 1..3)
+}
+
+const SOURCES: &[&str] = &[
+    "principals",
+    "namespaces",
+    "serviceAccounts",
+    "trustDomains",
+    "ipBlocks",
+];
+const OPERATIONS: &[&str] = &["hosts", "methods", "ports", "paths"];
+const CONDITIONS: &[&str] = &[
+    "principals",
+    "request.headers[x-a]",
+    "connection.sni",
+    "ports",
+    "hosts",
+    "paths",
+];
+
+fn rules() -> impl Strategy<Value = WrittenRule> {
+    let side = |names| prop::option::of(prop::collection::vec(fields(names), 1..3));
+    let when = prop_oneof![2 => Just(Vec::new()), 1 => fields(CONDITIONS)];
+    (side(SOURCES), side(OPERATIONS), when).prop_map(|(from, to, when)| WrittenRule {
+        from,
+        to,
+        when,
+    })
+}
+
+fn policies() -> impl Strategy<Value = Vec<Written>> {
+    let action = prop_oneof![
+        Just(IstioAction::Allow),
+        Just(IstioAction::Deny),
+        Just(IstioAction::Audit)
+    ];
+    let mode = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::DryRun)];
+    let one = (0u32..3, action, mode, prop::collection::vec(rules(), 0..3));
+    prop::collection::vec(one, 0..6).prop_map(|list| {
+        let named = list.into_iter().enumerate();
+        named
+            .map(|(index, (target, action, mode, rules))| Written {
+                name: format!("p{index}"),
+                target,
+                action,
+                mode,
+                rules,
+            })
+            .collect()
+    })
+}
+
+#[derive(Debug, Clone)]
+struct Asked {
+    tcp: bool,
+    principal: Option<String>,
+    ip: Option<String>,
+    port: u16,
+    sni: String,
+    method: String,
+    host: String,
+    path: String,
+    headers: Vec<(String, String)>,
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let select = |list: &[&'static str]| {
+        prop::sample::select(
+            list.iter()
+                .map(|text| (*text).to_owned())
+                .collect::<Vec<_>>(),
+        )
+    };
+    let ids = select(&[
+        "spiffe://td/ns/a/sa/x",
+        "spiffe://td/ns/b/sa/x",
+        "spiffe://td2/ns/ab/sa/y",
+        "spiffe://td",
+        "spiffe://td/x",
+    ]);
+    let header = (
+        select(&["x-a", "X-A", "x-b"]),
+        select(&["1", "2", "11", "21", ""]),
+    );
+    (
+        (prop::bool::weighted(0.2), prop::option::weighted(0.9, ids)),
+        prop::option::of(select(&["10.0.0.1", "10.1.0.1", "::1", "192.168.0.1"])),
+        prop::sample::select(vec![80u16, 443, 1]),
+        select(&["", "a.example", "b.example"]),
+        select(&["GET", "get", "POST"]),
+        select(&["a.example", "A.EXAMPLE", "a.example:80", "b.example:81", ""]),
+        select(&["/a", "/a/", "/a/b", "/ab", "/b", "/"]),
+        prop::collection::vec(header, 0..3),
+    )
+        .prop_map(
+            |((tcp, principal), ip, port, sni, method, host, path, headers)| Asked {
+                tcp,
+                principal,
+                ip,
+                port,
+                sni,
+                method,
+                host,
+                path,
+                headers,
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn agrees_with_the_documentation(policies in policies(), asked in asked(), on in prop::collection::vec(0u32..3, 0..3)) {
+        let principal = match &asked.principal {
+            Some(id) => Principal::Workload(id.parse().unwrap()),
+            None => Principal::Anonymous,
+        };
+        let request = Request {
+            protocol: if asked.tcp { Protocol::Tcp } else { Protocol::Http },
+            principal: &principal,
+            source_ip: asked.ip.as_ref().map(|ip| ip.parse().unwrap()),
+            remote_ip: None,
+            destination_ip: None,
+            port: asked.port,
+            sni: &asked.sni,
+            method: &asked.method,
+            host: &asked.host,
+            path: &asked.path,
+            headers: &asked.headers,
+            claims: None,
+        };
+        let set = set(&policies);
+        let targets: Vec<TargetId> = on.iter().filter_map(|target| set.target(&object(*target))).collect();
+        let verdict = set.authorize(&request, &targets);
+        let expected = naive::judge(&policies, &request, &on);
+        prop_assert_eq!(
+            naive::Answer {
+                denied: verdict.denied().is_some(),
+                allowed: verdict.allowed().is_some(),
+                would_deny: !verdict.would_deny().is_empty(),
+            },
+            expected
+        );
+        // What is said of each rule is what decided.
+        let matched = |effect, mode| {
+            set.explain_istio(&request, &targets).into_iter().any(|entry| {
+                entry.outcome == crate::Outcome::Matched && entry.effect == effect && entry.mode == mode
+            })
+        };
+        if let Some(By::Rule(rule)) = verdict.denied() {
+            prop_assert!(matched(rule.effect, Mode::Enforce));
+        }
+    }
+}
+
+#[test]
+fn nothing_attached_decides_nothing() {
+    let written = Written {
+        name: "p".into(),
+        target: 0,
+        action: IstioAction::Allow,
+        mode: Mode::Enforce,
+        rules: vec![],
+    };
+    let set = set(&[written]);
+    let principal = Principal::Anonymous;
+    let request = Request {
+        protocol: Protocol::Http,
+        principal: &principal,
+        source_ip: None,
+        remote_ip: None,
+        destination_ip: None,
+        port: 80,
+        sni: "",
+        method: "GET",
+        host: "a",
+        path: "/",
+        headers: &NoHeaders,
+        claims: None,
+    };
+    assert_eq!(set.authorize(&request, &[]), Verdict::default());
+    let target = set.target(&object(0)).unwrap();
+    let verdict = set.authorize(&request, &[target]);
+    assert_eq!(verdict.denied(), Some(&By::NoIstioAllow));
+    assert!(verdict.permit().is_err());
+    let trace = set.explain_istio(&request, &[target]);
+    assert_eq!(
+        trace[0].to_string(),
+        "AuthorizationPolicy ns/p (Allow, Enforce): rules: expected nothing (there are no rules), got a request"
+    );
+}

@@ -1,0 +1,234 @@
+//! Istio's `AuthorizationPolicy`, on the wire.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use waypoint_tests::client::Request;
+use waypoint_tests::llm::{chat, chat_answer, chat_stream, delta};
+use waypoint_tests::mcp_server::{LEGACY, legacy};
+use waypoint_tests::upstream::{Gate, Reply, Upstream};
+use waypoint_tests::waypoint::{
+    ANN, BOB, Setup, Waypoint, http_route, mcp_proxy, object, provider, route, service,
+};
+
+const OTHER: &str = "spiffe://cluster.local/ns/elsewhere/sa/eve";
+
+/// A policy on the Gateway.
+fn policy(name: &str, spec: &str) -> String {
+    let target = "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]\n";
+    object(
+        "security.istio.io/v1",
+        "AuthorizationPolicy",
+        name,
+        &format!("{target}{spec}"),
+    )
+}
+
+fn get(path: &str) -> Request {
+    Request::new("GET", path).host("app.example.com")
+}
+
+/// A plain backend at every path, and these policies.
+async fn start(policies: &str) -> (Arc<Upstream>, Waypoint) {
+    let upstream = Upstream::always(Reply::whole(200, &[], "hello")).await;
+    let rules = "rules: [{backendRefs: [{name: app, port: 80}]}]";
+    let objects = [
+        service("app", &upstream, "http"),
+        http_route("app", rules),
+        policies.to_owned(),
+    ];
+    let waypoint = Setup::new(&objects.concat()).start().await;
+    (upstream, waypoint)
+}
+
+#[tokio::test]
+async fn denies_come_first_and_an_allow_denies_what_it_does_not_name() {
+    let allow = policy(
+        "allow",
+        "rules:\n- from: [{source: {principals: [\"cluster.local/ns/agents/sa/ann\"]}}]\n  to: [{operation: {methods: [GET], paths: [\"/open/*\"]}}]",
+    );
+    let deny = policy(
+        "deny",
+        "action: DENY\nrules:\n- to: [{operation: {paths: [\"/open/secret\"]}}]\n- when: [{key: \"request.headers[X-Blocked]\", values: [\"*\"]}]",
+    );
+    let (upstream, waypoint) = start(&[allow, deny].concat()).await;
+    for (case, who, request, rule) in [
+        ("allowed", ANN, get("/open/a"), Ok(())),
+        (
+            "denied by path",
+            ANN,
+            get("/open/secret"),
+            Err(
+                json!({"kind": "AuthorizationPolicy", "namespace": "agents", "name": "deny", "rule": "rule[0]"}),
+            ),
+        ),
+        (
+            "denied on the path that would be forwarded",
+            ANN,
+            get("/x/../open/%73ecret"),
+            Err(
+                json!({"kind": "AuthorizationPolicy", "namespace": "agents", "name": "deny", "rule": "rule[0]"}),
+            ),
+        ),
+        (
+            "denied by a header that is there",
+            ANN,
+            get("/open/a").header("x-blocked", ""),
+            Err(
+                json!({"kind": "AuthorizationPolicy", "namespace": "agents", "name": "deny", "rule": "rule[1]"}),
+            ),
+        ),
+        (
+            "another path",
+            ANN,
+            get("/closed"),
+            Err(json!({"kind": "Default", "name": "no ALLOW AuthorizationPolicy matches"})),
+        ),
+        (
+            "another caller",
+            BOB,
+            get("/open/a"),
+            Err(json!({"kind": "Default", "name": "no ALLOW AuthorizationPolicy matches"})),
+        ),
+    ] {
+        let before = upstream.seen().len();
+        let answer = waypoint.workload(who).call(&request).await.unwrap();
+        let event = waypoint.event(&answer).await;
+        match rule {
+            Ok(()) => assert_eq!((answer.status, &*answer.text()), (200, "hello"), "{case}"),
+            Err(by) => {
+                assert_eq!(
+                    (answer.status, &*answer.text()),
+                    (403, "RBAC: access denied"),
+                    "{case}"
+                );
+                assert_eq!(event["by"], by, "{case}");
+                assert_eq!(event["flags"][0], "RBAC_ACCESS_DENIED", "{case}: {event}");
+                assert_eq!(upstream.seen().len(), before, "{case}");
+            }
+        }
+    }
+    // Without an identity: no principal matches.
+    let answer = waypoint.anonymous().call(&get("/open/a")).await.unwrap();
+    assert_eq!(answer.status, 403);
+}
+
+#[tokio::test]
+async fn a_policy_without_rules_denies_all_and_one_on_trial_nothing() {
+    let none = policy("none", "action: ALLOW");
+    let (_upstream, waypoint) = start(&none).await;
+    let answer = waypoint.workload(ANN).call(&get("/")).await.unwrap();
+    assert_eq!(answer.status, 403);
+    let on_trial = "namespace: agents, annotations: {istio.io/dry-run: \"true\"}}";
+    let dry = none.replace("namespace: agents}", on_trial);
+    assert_ne!(dry, none);
+    let (_upstream, waypoint) = start(&dry).await;
+    let answer = waypoint.workload(ANN).call(&get("/")).await.unwrap();
+    assert_eq!(answer.status, 200);
+    let event = waypoint.event(&answer).await;
+    assert_eq!(event["mode"], "would_deny", "{event}");
+    assert_eq!(event["would_deny"][0]["name"], "none", "{event}");
+}
+
+#[tokio::test]
+async fn policies_of_a_service_are_about_requests_to_its_name() {
+    let service_policy = object(
+        "security.istio.io/v1beta1",
+        "AuthorizationPolicy",
+        "of-app",
+        "targetRefs: [{kind: Service, name: app}]\naction: DENY\nrules: [{}]",
+    );
+    let (_upstream, waypoint) = start(&service_policy).await;
+    let ann = waypoint.workload(ANN);
+    for (host, status) in [
+        ("app.agents.svc.cluster.local", 403),
+        ("APP.agents", 403),
+        ("app", 403),
+        ("app.example.com", 200),
+    ] {
+        let answer = ann
+            .call(&Request::new("GET", "/").host(host))
+            .await
+            .unwrap();
+        assert_eq!(answer.status, status, "{host}");
+    }
+}
+
+/// An agent of another namespace may do nothing under the default posture, unless an ALLOW names it.
+#[tokio::test]
+async fn an_allow_that_names_an_agent_opens_models_and_tools_to_it() {
+    let upstream = Upstream::always(chat_answer()).await;
+    let tools = json!({"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": "echo"}]}});
+    let server = Upstream::always(Reply::json(&tools)).await;
+    let allow = policy(
+        "allow",
+        "rules:\n- from: [{source: {namespaces: [elsewhere]}}]\n  to: [{operation: {methods: [POST], paths: [\"/ai/v1/chat/*\", \"/mcp/tools\"]}}]",
+    );
+    let base = [
+        provider("openai", "OpenAI", &upstream, ""),
+        route("llm", "- backendRefs: [{name: openai}]"),
+        mcp_proxy("tools", &server, ""),
+    ]
+    .concat();
+    let list = Request::post("/mcp/tools", legacy(1, "tools/list", &json!({})))
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", LEGACY);
+    let waypoint = Setup::new(&base).start().await;
+    let other = waypoint.workload(OTHER);
+    assert_eq!(other.call(&chat("m")).await.unwrap().status, 403);
+    waypoint.reload(&[base, allow].concat()).await;
+    let answer = other.call(&chat("m")).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let event = waypoint.event(&answer).await;
+    assert_eq!(event["by"]["kind"], "AuthorizationPolicy", "{event}");
+    let answer = other.call(&list).await.unwrap();
+    assert!(answer.text().contains("echo"), "{}", answer.text());
+    // The denial of an LLM call has the shape that its SDK raises.
+    let answer = waypoint.workload(ANN).call(&chat("m")).await.unwrap();
+    assert_eq!((answer.status, answer.code()), (403, "forbidden".into()));
+    let answer = waypoint.workload(ANN).call(&list).await.unwrap();
+    assert_eq!(
+        (answer.status, &*answer.text()),
+        (403, "RBAC: access denied")
+    );
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_a_policy_comes_that_denies_it() {
+    let gate = Gate::new();
+    let held = Reply::stream().chunk(delta("one")).wait(&gate).end();
+    let upstream = Upstream::always(held).await;
+    let base = [
+        provider("openai", "OpenAI", &upstream, ""),
+        route("llm", "- backendRefs: [{name: openai}]"),
+    ]
+    .concat();
+    let waypoint = Setup::new(&base).start().await;
+    let mut connection = waypoint.workload(ANN).connect().await.unwrap();
+    connection.send(&chat_stream("m")).await.unwrap();
+    assert_eq!(connection.head().await.unwrap().status, 200);
+    connection.read_until("one").await.unwrap();
+    let deny = policy(
+        "quarantine",
+        "action: DENY\nrules:\n- from: [{source: {principals: [\"cluster.local/ns/agents/sa/ann\"]}}]",
+    );
+    waypoint.reload(&[base, deny].concat()).await;
+    let rest = String::from_utf8(connection.body().await.unwrap()).unwrap();
+    assert!(rest.contains("policy_revoked"), "{rest}");
+    gate.open();
+}
+
+/// What `check` says of policies that Istio's admission would refuse, or that a waypoint passes over.
+#[tokio::test]
+async fn what_is_wrong_is_said_with_its_place() {
+    let bad = "action: DENY\nrules: [{from: [{source: {principals: [\"spiffe://td/ns/a/sa/b\"], ipBlocks: [10.0.0.0/33]}}]}]";
+    let mut waypoint = Setup::new(&policy("bad", bad)).spawn();
+    assert_eq!(waypoint.ended().await.code(), Some(1));
+    let stderr = waypoint.stderr();
+    for expected in [
+        "without `spiffe://`",
+        "`10.0.0.0/33` is neither an IP address nor a CIDR range",
+    ] {
+        assert!(stderr.contains(expected), "{expected}: {stderr}");
+    }
+}

@@ -285,6 +285,7 @@ impl Index {
                 server,
                 method,
                 name,
+                arguments: _,
             } => {
                 self.methods.find(method, &mut first);
                 self.names.find(name, &mut second);

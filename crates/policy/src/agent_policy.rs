@@ -4,7 +4,9 @@ use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
-use crate::{Argument, ObjectName, ObjectRef, Operation, Pattern, ProviderId, ServerId, SpiffePattern};
+use crate::{
+    Argument, ObjectName, ObjectRef, Operation, Pattern, ProviderId, ServerId, SpiffePattern,
+};
 
 /// What the rules of a policy do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

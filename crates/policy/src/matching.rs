@@ -4,8 +4,8 @@
 //! asks with the whole lists; the fields are the same.
 
 use crate::{
-    Action, Arguments, Caller, Effect, HttpBlock, LlmBlock, McpBlock, MethodRule, Operation, Pattern,
-    Principal, Settings, SpiffeId, SpiffePattern, Workload,
+    Action, Arguments, Caller, Effect, HttpBlock, LlmBlock, McpBlock, MethodRule, Operation,
+    Pattern, Principal, Settings, SpiffeId, SpiffePattern, Workload,
     arguments::{Reading, TOOLS_CALL},
 };
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use waypoint_policy::{Operation, Principal, SpiffeId};
 
 /// One request. Every field may be absent, and an unknown one is an error.
@@ -88,7 +88,7 @@ struct RawLlm {
 }
 
 /// An MCP call.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mcp {
     /// Name of a route of an `MCPProxy`, with `proxy/` or `namespace/proxy/` before it if need be.
@@ -97,8 +97,8 @@ pub(super) struct Mcp {
     pub(super) method: Option<String>,
     /// Tool, prompt or resource URI.
     pub(super) name: Option<String>,
-    /// Arguments of the tool.
-    pub(super) arguments: Option<serde_json::Map<String, Value>>,
+    /// Arguments of the tool, as they would be sent; absent for a call without any.
+    pub(super) arguments: Option<Box<RawValue>>,
 }
 
 /// An LLM call.
@@ -126,7 +126,7 @@ pub(super) struct Http {
 }
 
 /// What is asked.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Asked {
     Llm(Llm),
     Mcp(Mcp),

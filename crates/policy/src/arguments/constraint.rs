@@ -289,8 +289,9 @@ impl Constraint {
             return Verdict::Holds;
         }
         let length = match kind(value) {
-            JsonType::String => read::text(value)
-                .and_then(|text| u64::try_from(text.chars().count()).ok()),
+            JsonType::String => {
+                read::text(value).and_then(|text| u64::try_from(text.chars().count()).ok())
+            }
             JsonType::Array => read::count(value),
             _ => None,
         };

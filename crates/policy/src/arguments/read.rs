@@ -171,10 +171,7 @@ pub(super) fn count(value: &RawValue) -> Option<u64> {
 }
 
 /// Every member of an object; `None` if it cannot be read to its end.
-fn object<'a>(
-    value: &'a RawValue,
-    member: impl FnMut(Cow<'a, str>, &'a RawValue),
-) -> Option<()> {
+fn object<'a>(value: &'a RawValue, member: impl FnMut(Cow<'a, str>, &'a RawValue)) -> Option<()> {
     struct Each<F>(F);
     impl<'de, F: FnMut(Cow<'de, str>, &'de RawValue)> Visitor<'de> for Each<F> {
         type Value = ();

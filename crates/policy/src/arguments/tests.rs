@@ -72,7 +72,11 @@ fn check(pointer: &str, constraint: Constraint, arguments: Arguments<'_>) -> (bo
         pointer: pointer.parse().unwrap(),
         constraint,
     };
-    let holds = |effect| reading.failed(std::slice::from_ref(&argument), effect).is_none();
+    let holds = |effect| {
+        reading
+            .failed(std::slice::from_ref(&argument), effect)
+            .is_none()
+    };
     (holds(Effect::Allow), holds(Effect::Deny))
 }
 
@@ -263,9 +267,25 @@ fn nothing_is_read_before_it_is_asked_for() {
 #[test]
 fn numbers_compare_exactly() {
     let sorted = [
-        "-1e400", "-18446744073709551616", "-2", "-1.5", "-1e-400", "0", "1e-400", "0.1",
-        "0.10000000000000000555", "0.5", "1", "1.00000000000000000001", "9.99", "10",
-        "9007199254740992", "9007199254740993", "1e23", "100000000000000000000001", "1e400",
+        "-1e400",
+        "-18446744073709551616",
+        "-2",
+        "-1.5",
+        "-1e-400",
+        "0",
+        "1e-400",
+        "0.1",
+        "0.10000000000000000555",
+        "0.5",
+        "1",
+        "1.00000000000000000001",
+        "9.99",
+        "10",
+        "9007199254740992",
+        "9007199254740993",
+        "1e23",
+        "100000000000000000000001",
+        "1e400",
     ];
     for (i, left) in sorted.iter().enumerate() {
         for (j, right) in sorted.iter().enumerate() {
@@ -274,7 +294,17 @@ fn numbers_compare_exactly() {
         }
     }
     for same in [
-        &["100", "100.0", "1e2", "1E+2", "0.1e3", "+100", "1000e-1", "00100.", "1e0000000000000000000002"][..],
+        &[
+            "100",
+            "100.0",
+            "1e2",
+            "1E+2",
+            "0.1e3",
+            "+100",
+            "1000e-1",
+            "00100.",
+            "1e0000000000000000000002",
+        ][..],
         &["0", "-0", "0.0", "0e5", ".0"],
         &["0.05", "5e-2", ".05", "00.050"],
     ] {
@@ -283,7 +313,9 @@ fn numbers_compare_exactly() {
             assert_eq!(number, same[0].parse().unwrap(), "{text}");
         }
     }
-    for bad in ["", "-", ".", "1e", "e5", "0x10", "1_000", " 1", "NaN", ".inf", "--1", "1.2.3"] {
+    for bad in [
+        "", "-", ".", "1e", "e5", "0x10", "1_000", " 1", "NaN", ".inf", "--1", "1.2.3",
+    ] {
         assert_eq!(bad.parse::<Number>(), Err(NumberError::NotANumber), "{bad}");
     }
     assert_eq!("1e1000001".parse::<Number>(), Err(NumberError::Exponent));
@@ -298,10 +330,16 @@ fn pointers_and_patterns_that_are_none() {
     ] {
         assert_eq!(text.parse::<Pointer>(), Err(expected), "{text}");
     }
-    assert_eq!("/a".repeat(65).parse::<Pointer>(), Err(PointerError::TooDeep));
+    assert_eq!(
+        "/a".repeat(65).parse::<Pointer>(),
+        Err(PointerError::TooDeep)
+    );
     for (text, expected) in [
         ("(", "not a regular expression: unclosed group"),
-        ("(?=x)", "look-around, including look-ahead and look-behind, is not supported"),
+        (
+            "(?=x)",
+            "look-around, including look-ahead and look-behind, is not supported",
+        ),
         ("(a)\\1", "backreferences are not supported"),
         ("(?:\\w{500}){500}", "bytes"),
     ] {

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::{
-    Action, AgentPolicy, Constraint, Effect, Family, HttpBlock, LlmBlock, McpBlock, Names, Operation, Outcome,
-    ProviderId, Rule, ServerId, TraceEntry,
+    Action, AgentPolicy, Constraint, Effect, Family, HttpBlock, LlmBlock, McpBlock, Names,
+    Operation, Outcome, ProviderId, Rule, ServerId, TraceEntry,
     matching::{Asked, Field, Who},
 };
 
@@ -276,10 +276,15 @@ fn expected_argument(constraint: &Constraint) -> String {
     let none_of = constraint.none_of.as_ref();
     parts.extend(none_of.map(|values| format!("not {}", list(values))));
     let pattern = constraint.pattern.as_ref();
-    parts.extend(pattern.map(|pattern| format!("text that matches {}", quoted(&pattern.to_string()))));
+    parts.extend(
+        pattern.map(|pattern| format!("text that matches {}", quoted(&pattern.to_string()))),
+    );
     parts.extend(constraint.min.as_ref().map(|min| format!("at least {min}")));
     parts.extend(constraint.max.as_ref().map(|max| format!("at most {max}")));
-    let lengths = [("at least", constraint.min_length), ("at most", constraint.max_length)];
+    let lengths = [
+        ("at least", constraint.min_length),
+        ("at most", constraint.max_length),
+    ];
     for (word, length) in lengths {
         parts.extend(length.map(|length| format!("a length of {word} {length}")));
     }

@@ -4,8 +4,9 @@
 use serde_json::Value;
 
 use crate::{
-    Action, AgentPolicy, Argument, Arguments, Caller, Effect, Family, HttpBlock, LlmBlock, McpBlock, Mode, ObjectRef,
-    Constraint, JsonType, Operation, Posture, Principal, Rule, Scalar, Settings, SpiffePattern, WOULD_DENY_MAX,
+    Action, AgentPolicy, Argument, Arguments, Caller, Constraint, Effect, Family, HttpBlock,
+    JsonType, LlmBlock, McpBlock, Mode, ObjectRef, Operation, Posture, Principal, Rule, Scalar,
+    Settings, SpiffePattern, WOULD_DENY_MAX,
 };
 
 #[derive(Debug, PartialEq, Eq)]
@@ -271,7 +272,10 @@ fn mcp(block: &McpBlock, effect: Effect, action: &Action<'_>) -> bool {
         } => {
             if !block.arguments.is_empty()
                 && (*method != "tools/call"
-                    || !block.arguments.iter().all(|a| argument(a, effect, arguments)))
+                    || !block
+                        .arguments
+                        .iter()
+                        .all(|a| argument(a, effect, arguments)))
             {
                 return false;
             }

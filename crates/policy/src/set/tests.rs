@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    Arguments, Caller, HttpBlock, Kind, LlmBlock, McpBlock, MethodRule, Operation, Outcome, Pattern,
-    ProviderId, Rule, ServerId,
+    Arguments, Caller, HttpBlock, Kind, LlmBlock, McpBlock, MethodRule, Operation, Outcome,
+    Pattern, ProviderId, Rule, ServerId,
 };
 
 mod cost;

@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::{
-    Scalar,
-    Argument, Arguments, Caller, Explanation, Kind, MethodRule, Mode, ObjectName, ObjectRef, Pattern, PolicySet,
-    Posture, Principal, Query, Settings,
+    Argument, Arguments, Caller, Explanation, Kind, MethodRule, Mode, ObjectName, ObjectRef,
+    Pattern, PolicySet, Posture, Principal, Query, Scalar, Settings,
 };
 
 struct Named;
@@ -305,14 +304,40 @@ fn names_arguments_by_their_type_alone() {
     let owner = r#"mcp[0].arguments[/owner]: expected "acme" or 7, got "#;
     let path = r#"mcp[0].arguments[/files/*/path]: expected text that matches "^src/" and a length of at most 80, or nothing, got "#;
     for (effect, arguments, expected) in [
-        (Effect::Allow, r#"{"owner": "acme", "files": [{"path": "src/a"}]}"#, "matched".to_owned()),
-        (Effect::Allow, r#"{"owner": "secret"}"#, format!("{owner}a string")),
+        (
+            Effect::Allow,
+            r#"{"owner": "acme", "files": [{"path": "src/a"}]}"#,
+            "matched".to_owned(),
+        ),
+        (
+            Effect::Allow,
+            r#"{"owner": "secret"}"#,
+            format!("{owner}a string"),
+        ),
         (Effect::Allow, r#"{"owner": null}"#, format!("{owner}null")),
         (Effect::Allow, "{}", format!("{owner}nothing")),
-        (Effect::Allow, r#"{"Owner": "acme"}"#, format!("{owner}no object or array where one must be, or a key that passes for another")),
-        (Effect::Allow, r#"{"owner": 7.0, "files": [{"path": "src/a"}, {"path": 5.5}]}"#, format!("{path}a number")),
-        (Effect::Deny, r#"{"owner": "secret"}"#, format!("{owner}a string")),
-        (Effect::Deny, r#"{"owner": ["acme"], "files": [{"path": "secret"}]}"#, format!("{path}a string")),
+        (
+            Effect::Allow,
+            r#"{"Owner": "acme"}"#,
+            format!(
+                "{owner}no object or array where one must be, or a key that passes for another"
+            ),
+        ),
+        (
+            Effect::Allow,
+            r#"{"owner": 7.0, "files": [{"path": "src/a"}, {"path": 5.5}]}"#,
+            format!("{path}a number"),
+        ),
+        (
+            Effect::Deny,
+            r#"{"owner": "secret"}"#,
+            format!("{owner}a string"),
+        ),
+        (
+            Effect::Deny,
+            r#"{"owner": ["acme"], "files": [{"path": "secret"}]}"#,
+            format!("{path}a string"),
+        ),
     ] {
         let action = Action::Mcp {
             server: ServerId(0),
@@ -332,7 +357,10 @@ fn names_arguments_by_their_type_alone() {
         arguments: Arguments::Best,
     };
     let explanation = explain(Effect::Deny, rules(), ME, listed);
-    assert_eq!(explanation.trace[0].outcome.to_string(), format!("{owner}any arguments"));
+    assert_eq!(
+        explanation.trace[0].outcome.to_string(),
+        format!("{owner}any arguments")
+    );
 }
 
 #[test]

@@ -114,7 +114,9 @@ fn mcp_block() -> impl Strategy<Value = McpBlock> {
 }
 
 fn argument() -> impl Strategy<Value = Argument> {
-    let pointer = select(vec!["", "/a", "/a", "/b", "/a/b", "/a/*", "/a/0", "/a/*/b", "/*"]);
+    let pointer = select(vec![
+        "", "/a", "/a", "/b", "/a/b", "/a/*", "/a/0", "/a/*/b", "/*",
+    ]);
     let scalar = || {
         select(vec![
             Scalar::Null,
@@ -187,20 +189,36 @@ impl Given {
 
 fn given() -> impl Strategy<Value = Given> {
     let leaf = select(vec![
-        "null", "true", "false", "0", "1", "1.0", "2.5", "25e-1", "4", "\"a\"", "\"\\u0061b\"",
-        "\"b\"", "\"\"",
+        "null",
+        "true",
+        "false",
+        "0",
+        "1",
+        "1.0",
+        "2.5",
+        "25e-1",
+        "4",
+        "\"a\"",
+        "\"\\u0061b\"",
+        "\"b\"",
+        "\"\"",
     ]);
-    let value = leaf.prop_map(str::to_owned).prop_recursive(3, 12, 3, |inner| {
-        let key = || select(vec!["a", "b", "\\u0061c", "A", "0"]);
-        prop_oneof![
-            vec(inner.clone(), 0..3).prop_map(|items| format!("[ {} ]", items.join(", "))),
-            proptest::collection::btree_map(key(), inner, 0..3).prop_map(|members| {
-                let members = members.iter().map(|(key, value)| format!("\"{key}\" :{value}"));
-                format!("{{{}}}", members.collect::<Vec<_>>().join(","))
-            }),
-        ]
-    });
-    let object = (value.clone(), value.clone()).prop_map(|(a, b)| format!("{{\"a\":{a},\"b\":{b}}}"));
+    let value = leaf
+        .prop_map(str::to_owned)
+        .prop_recursive(3, 12, 3, |inner| {
+            let key = || select(vec!["a", "b", "\\u0061c", "A", "0"]);
+            prop_oneof![
+                vec(inner.clone(), 0..3).prop_map(|items| format!("[ {} ]", items.join(", "))),
+                proptest::collection::btree_map(key(), inner, 0..3).prop_map(|members| {
+                    let members = members
+                        .iter()
+                        .map(|(key, value)| format!("\"{key}\" :{value}"));
+                    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+                }),
+            ]
+        });
+    let object =
+        (value.clone(), value.clone()).prop_map(|(a, b)| format!("{{\"a\":{a},\"b\":{b}}}"));
     prop_oneof![
         1 => Just(Given::Best),
         1 => Just(Given::Worst),

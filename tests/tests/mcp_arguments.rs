@@ -270,7 +270,9 @@ async fn lists_show_what_can_be_called_with_some_arguments() {
         (conditional.as_str(), &["echo", "add", "secret"][..]),
         (whole, &["echo", "secret"]),
     ] {
-        waypoint.reload(&objects(deny)).await;
+        if deny != conditional {
+            waypoint.reload(&objects(deny)).await;
+        }
         for is_modern in [false, true] {
             let list = mcp_server::legacy(7, "tools/list", &json!({}));
             let request = match is_modern {
@@ -383,7 +385,9 @@ async fn a_task_is_held_to_the_arguments_that_made_it() {
             (10, [true, false]),
             (1, [false, false]),
         ] {
-            waypoint.reload(&with_max(max)).await;
+            if max < 100 {
+                waypoint.reload(&with_max(max)).await;
+            }
             for (task, is_known) in ["task-5", "task-50"].into_iter().zip(known) {
                 let params = json!({"taskId": task});
                 let request = match is_modern {

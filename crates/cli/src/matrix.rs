@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// What is decided about a cell.
 struct Decided {
-    /// With the best arguments there can be.
+    /// With any arguments if that is allowed, else with the best there can be.
     decision: Decision,
     /// Whether others would be denied.
     by_arguments: bool,
@@ -97,11 +97,18 @@ impl<'s> Matrix<'s> {
                     action: target.action(arguments),
                 })
             };
+            // What is allowed with any arguments is named by the rule that allows all of them.
+            let worst = with(Given::Worst);
+            if worst.is_allowed() {
+                return Decided {
+                    decision: worst,
+                    by_arguments: false,
+                };
+            }
             let decision = with(Given::Best);
-            let by_arguments = decision.is_allowed() && !with(Given::Worst).is_allowed();
             Decided {
+                by_arguments: decision.is_allowed(),
                 decision,
-                by_arguments,
             }
         };
         let decisions = targets

@@ -69,7 +69,8 @@ pub struct Argument {
 /// The arguments of a question, read when a rule first asks about them.
 pub(crate) struct Reading<'a> {
     arguments: Arguments<'a>,
-    /// The outermost object; `None` if the arguments are no object that can be relied on.
+    /// The outermost object; `None` if the arguments are no object that can be relied on, which MCP
+    /// asks of them ("Tools: Calling Tools").
     members: OnceCell<Option<Members<'a>>>,
 }
 

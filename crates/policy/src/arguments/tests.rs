@@ -211,7 +211,9 @@ fn places() {
         ("every element of an object", "/a/*", r#"{"a":{"*":"ok"}}"#, WRONG),
         ("inside every element", "/a/*/b", r#"{"a":[{"b":"ok"},{"b":"ok"}]}"#, HOLDS),
         ("missing in one", "/a/*/b", r#"{"a":[{"b":"ok"},{}]}"#, SOME),
-        ("elements of elements", "/*/*", r#"[["ok"],["ok","no"]]"#, SOME),
+        ("elements of elements", "/a/*/*", r#"{"a":[["no"],["no","ok"]]}"#, SOME),
+        ("all elements of elements", "/a/*/*", r#"{"a":[["ok"],["ok","ok"]]}"#, HOLDS),
+        ("every element of the whole", "/*", r#"["ok"]"#, WRONG),
     ] {
         assert_eq!(check(pointer, is_in(&["ok"]), Arguments::Json(json.as_bytes())), expected, "{case}");
     }

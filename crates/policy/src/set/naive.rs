@@ -450,7 +450,11 @@ fn argument(argument: &Argument, effect: Effect, given: &Arguments<'_>) -> bool 
         Some(None) => argument.constraint.optional,
         Some(Some(value)) => constrained(&argument.constraint, value).unwrap_or(!allow),
     };
-    let places = places(&value, &pointer);
+    let places = match pointer.is_empty() || value.is_object() {
+        true => places(&value, &pointer),
+        // Arguments are an object (MCP, "Tools: Calling Tools").
+        false => vec![None],
+    };
     match allow {
         true => places.iter().all(holds),
         false => places.iter().any(holds),

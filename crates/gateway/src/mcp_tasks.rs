@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use waypoint_policy::Principal;
+use waypoint_policy::{Principal, Secret};
 
 /// Tasks remembered at once. When there are more, the oldest are forgotten: their ids are unknown
 /// then, as if they had expired.
@@ -23,12 +23,13 @@ pub(crate) struct Made {
     pub(crate) method: &'static str,
     pub(crate) name: Box<str>,
     /// What the tool was called with; its permission may depend on them.
-    pub(crate) arguments: Option<Bytes>,
+    pub(crate) arguments: Option<Secret<Bytes>>,
 }
 
 impl Made {
     fn bytes(&self) -> usize {
-        self.arguments.as_ref().map_or(0, Bytes::len)
+        let arguments = self.arguments.as_ref();
+        arguments.map_or(0, |arguments| arguments.expose().len())
     }
 }
 
@@ -159,7 +160,7 @@ mod tests {
     fn arguments_are_kept_within_bounds() {
         let tasks = Tasks::default();
         let of = |name: &str, bytes: usize| Made {
-            arguments: Some(Bytes::from(vec![b' '; bytes])),
+            arguments: Some(Bytes::from(vec![b' '; bytes]).into()),
             ..made(name)
         };
         let (ann, bob) = (made("ann").principal, made("bob").principal);

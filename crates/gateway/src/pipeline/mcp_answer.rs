@@ -200,7 +200,10 @@ fn bind(waypoint: &Waypoint, scope: &Scope, call: &Call, deeds: &[Deed], task: &
             method: deed.method,
             name: deed.name.clone(),
             // A slice would hold the rest of the body too.
-            arguments: deed.arguments.as_deref().map(Bytes::copy_from_slice),
+            arguments: deed
+                .arguments
+                .as_ref()
+                .map(|arguments| Bytes::copy_from_slice(arguments.expose()).into()),
         };
         waypoint.tasks.bind(&scope.label, task, made);
     }

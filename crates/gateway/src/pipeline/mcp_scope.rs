@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use waypoint_mcp::{Call, ListKind};
-use waypoint_policy::{Action, Arguments, Decision, ObjectName, Query, ServerId, TargetId};
+use waypoint_policy::{Action, Arguments, Decision, ObjectName, Query, Secret, ServerId, TargetId};
 
 use crate::mcp_tasks::{Made, Tasks};
 use crate::proxy::Caller;
@@ -28,14 +28,14 @@ pub(super) struct Deed {
     pub(super) method: &'static str,
     pub(super) name: Box<str>,
     /// What a tool is called with: the very bytes that are forwarded.
-    pub(super) arguments: Option<Bytes>,
+    pub(super) arguments: Option<Secret<Bytes>>,
 }
 
 impl Deed {
     /// Everything that a call asks to do; `body` is what it was read from.
     pub(super) fn all(call: &Call, body: &Bytes) -> Vec<Self> {
         let arguments = call.arguments.clone();
-        let arguments = arguments.map(|range| body.slice(range));
+        let arguments = arguments.map(|range| Secret::new(body.slice(range)));
         let items = call.ask.items().iter();
         let deed = |item: &waypoint_mcp::Item| Self {
             method: item.method,
@@ -56,7 +56,7 @@ impl Deed {
 
     fn arguments(&self) -> Arguments<'_> {
         match &self.arguments {
-            Some(arguments) => Arguments::Json(arguments),
+            Some(arguments) => Arguments::Json(arguments.expose()),
             None => Arguments::Absent,
         }
     }

@@ -198,12 +198,12 @@ fn listed(list: &[Scalar], value: &RawValue) -> Verdict {
         },
         _ => "".into(),
     };
-    let number = Decimal::read(json);
+    let number = (kind == JsonType::Number).then(|| Decimal::read(json));
     let is = |scalar: &Scalar| match (scalar, kind) {
         (Scalar::Null, JsonType::Null) => true,
         (Scalar::Bool(flag), JsonType::Boolean) => *flag == (json == "true"),
         (Scalar::Number(listed), JsonType::Number) => {
-            listed.decimal().cmp(&number) == Ordering::Equal
+            number.is_some_and(|number| listed.decimal().cmp(&number) == Ordering::Equal)
         }
         (Scalar::String(listed), JsonType::String) => **listed == *text,
         _ => false,

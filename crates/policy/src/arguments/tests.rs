@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn list(values: &[&str]) -> Option<Vec<Scalar>> {
@@ -347,5 +349,53 @@ fn pointers_and_patterns_that_are_none() {
     ] {
         let error = text.parse::<TextPattern>().unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn numbers_agree_with_integers(
+        a in any::<i64>(), b in any::<i64>(), small in -20i64..20, same in any::<bool>(),
+        shift in 0u32..15, spread in 0u32..15,
+    ) {
+        let b = if same { a.saturating_add(small) } else { b };
+        // Both times ten to the power of fifteen, so that what is behind the point counts too.
+        let power = |by: u32| 10i128.pow(by);
+        let left = format!("{a}e-{shift}").parse::<Number>().unwrap();
+        let text = format!("{b}");
+        let (sign, digits) = text.strip_prefix('-').map_or(("", &*text), |digits| ("-", digits));
+        // The point somewhere inside, with zeros before and behind.
+        let digits = format!("{digits:0>width$}", width = spread as usize + 1);
+        let (whole, fraction) = digits.split_at(digits.len() - spread as usize);
+        let right = format!("{sign}00{whole}.{fraction}00").parse::<Number>().unwrap();
+        let expected = (i128::from(a) * power(15 - shift)).cmp(&(i128::from(b) * power(15 - spread)));
+        prop_assert_eq!(left.cmp(&right), expected, "{} {}", left, right);
+        let integer = i128::from(b) % power(spread) == 0;
+        prop_assert_eq!(right.decimal().is_integer(), integer, "{}", right);
+    }
+
+    #[test]
+    fn any_bytes_are_judged_somehow(bytes in prop::collection::vec(any::<u8>(), 0..60), text in "[\\[\\]{}\",:a0-9eE.+\\\\u*-]{0,40}") {
+        let constraint = Constraint {
+            max_length: Some(3),
+            ..both_lists()
+        };
+        for json in [&*bytes, text.as_bytes(), format!("{{\"a\":{text}}}").as_bytes()] {
+            for pointer in ["", "/a", "/a/*", "/a/0/a", "/*"] {
+                // A Deny is never passed by what an Allow would not match for being unreadable.
+                if serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err() {
+                    prop_assert_eq!(check(pointer, constraint.clone(), Arguments::Json(json)), WRONG);
+                } else {
+                    check(pointer, constraint.clone(), Arguments::Json(json));
+                }
+            }
+        }
+    }
+}
+
+fn both_lists() -> Constraint {
+    Constraint {
+        none_of: list(&["1", "a"]),
+        ..is_in(&["0", "null", "true", "a"])
     }
 }

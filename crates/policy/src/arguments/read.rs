@@ -75,15 +75,14 @@ impl<'k, 'a> Lookup<'k, 'a> {
     }
 }
 
-/// Whether a lenient reader could take `key` for `wanted`: Go's `encoding/json` ignores case, by
-/// simple folding of ASCII letters, `ſ` and the Kelvin sign.
+/// Whether a lenient reader could take `key` for `wanted`: Go's `encoding/json` ignores case in all
+/// of Unicode, so that `ſ` is an `s` and the Kelvin sign a `k`.
 fn folds_to(key: &str, wanted: &str) -> bool {
-    let fold = |letter: char| match letter {
-        'ſ' => 's',
-        '\u{212a}' => 'k',
-        other => other.to_ascii_lowercase(),
-    };
-    key.chars().map(fold).eq(wanted.chars().map(fold))
+    if key.is_ascii() && wanted.is_ascii() {
+        return key.eq_ignore_ascii_case(wanted);
+    }
+    let fold = |letter: char| letter.to_uppercase().flat_map(char::to_lowercase);
+    key.chars().flat_map(fold).eq(wanted.chars().flat_map(fold))
 }
 
 /// Gives everything that `segments` lead to from `from`, for as long as `see` wants more; says

@@ -202,6 +202,8 @@ fn places() {
         ("another case beside it", "/owner", r#"{"owner":"ok","OWNER":"no"}"#, WRONG),
         ("a long s", "/case", r#"{"caſe":"ok"}"#, WRONG),
         ("the Kelvin sign", "/key", "{\"\u{212a}ey\":\"ok\"}", WRONG),
+        ("another case beyond ASCII", "/größe", r#"{"GRÖSSE":"ok"}"#, WRONG),
+        ("another key beyond ASCII", "/größe", r#"{"größer":"no","größe":"ok"}"#, HOLDS),
         ("another case further in", "/x/a", r#"{"x":{"A":"ok"}}"#, WRONG),
         ("a key that cannot be read", "/a", r#"{"a":"ok","\ud800":1}"#, WRONG),
         ("every element", "/a/*", r#"{"a":["ok","ok"]}"#, HOLDS),

@@ -5,9 +5,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use waypoint_policy::{
-    Action, AgentPolicy, Caller, Effect, Kind, LlmBlock, McpBlock, MethodRule, Mode, ObjectName,
-    ObjectRef, Operation, PolicySet, Posture, Principal, ProviderId, Query, Rule, ServerId,
-    Settings, SpiffePattern,
+    Action, AgentPolicy, Arguments, Caller, Effect, Kind, LlmBlock, McpBlock, MethodRule, Mode,
+    ObjectName, ObjectRef, Operation, PolicySet, Posture, Principal, ProviderId, Query, Rule,
+    ServerId, Settings, SpiffePattern,
 };
 
 fn gateway() -> ObjectRef {
@@ -45,6 +45,7 @@ fn policies(rules: usize) -> PolicySet {
                     format!("search_{number}_*").parse().unwrap(),
                 ]),
             }]),
+            arguments: Vec::new(),
         }],
         http: Vec::new(),
     };
@@ -85,6 +86,7 @@ fn decide(criterion: &mut Criterion) {
             server: ServerId(0),
             method: "tools/call",
             name,
+            arguments: Arguments::Absent,
         };
         for (what, allowed, action) in [
             ("model allowed", true, llm(&model)),

@@ -19,6 +19,7 @@ mod llm;
 mod llm_failures;
 mod llm_streams;
 mod mcp;
+mod mcp_arguments;
 mod mcp_items;
 mod plain;
 mod plain_timeouts;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use waypoint_config::Snapshot;
-use waypoint_policy::{By, Decision, Query};
+use waypoint_policy::{Arguments as Given, By, Decision, Query};
 
 use crate::configuration::{self, GatewayName};
 use crate::output;
@@ -23,7 +23,7 @@ Example:
 
 Callers and models, tools and paths are those that the policies and providers name. A name with `*`
 stands for every other name of that form. Each cell names the rule that decides; `-` is a denial
-that no rule asked for.";
+that no rule asked for. A tool that is allowed with some arguments only is `by arguments`.";
 
 /// The width that tables keep to, in characters.
 const WIDTH: usize = 120;
@@ -68,13 +68,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is decided about a cell.
+struct Decided {
+    /// With any arguments if that is allowed, else with the best there can be.
+    decision: Decision,
+    /// Whether others would be denied.
+    by_arguments: bool,
+}
+
 /// Every caller's decision on every target.
 struct Matrix<'s> {
     snapshot: &'s Snapshot,
     callers: Vec<Caller>,
     targets: Vec<Target<'s>>,
     /// By target, then by caller.
-    decisions: Vec<Vec<Decision>>,
+    decisions: Vec<Vec<Decided>>,
 }
 
 impl<'s> Matrix<'s> {
@@ -82,11 +90,26 @@ impl<'s> Matrix<'s> {
         let callers = callers::callers(snapshot);
         let targets = targets::targets(snapshot);
         let decide = |target: &Target<'_>, caller: &Caller| {
-            snapshot.policy.decide(&Query {
-                principal: &caller.principal,
-                targets: &target.attached,
-                action: target.action(),
-            })
+            let with = |arguments| {
+                snapshot.policy.decide(&Query {
+                    principal: &caller.principal,
+                    targets: &target.attached,
+                    action: target.action(arguments),
+                })
+            };
+            // What is allowed with any arguments is named by the rule that allows all of them.
+            let worst = with(Given::Worst);
+            if worst.is_allowed() {
+                return Decided {
+                    decision: worst,
+                    by_arguments: false,
+                };
+            }
+            let decision = with(Given::Best);
+            Decided {
+                by_arguments: decision.is_allowed(),
+                decision,
+            }
         };
         let decisions = targets
             .iter()
@@ -145,15 +168,15 @@ impl<'s> Matrix<'s> {
         let targets = self.targets.iter().zip(&self.decisions);
         targets.flat_map(|(target, decisions)| {
             let callers = self.callers.iter().zip(decisions);
-            callers.map(|(caller, decision)| Entry {
+            callers.map(|(caller, decided)| Entry {
                 caller: &caller.label,
                 principal: caller.example(),
                 kind: target.kind,
                 target: &target.name,
                 route: &target.route,
                 item: &target.item,
-                decision: verdict(decision),
-                by: decision.by(),
+                decision: verdict(decided),
+                by: decided.decision.by(),
             })
         })
     }
@@ -205,15 +228,17 @@ struct Entry<'a> {
     by: &'a By,
 }
 
-fn verdict(decision: &Decision) -> &'static str {
-    if decision.is_allowed() {
-        "allow"
-    } else {
-        "deny"
+/// `conditional` is no `allow`, so that who looks for that alone does not take it for one.
+fn verdict(decided: &Decided) -> &'static str {
+    match (decided.decision.is_allowed(), decided.by_arguments) {
+        (true, false) => "allow",
+        (true, true) => "conditional",
+        (false, _) => "deny",
     }
 }
 
-fn cell(decision: &Decision) -> Cell {
+fn cell(decided: &Decided) -> Cell {
+    let decision = &decided.decision;
     let by = match decision.by() {
         By::Rule(rule) => rule.rule.to_string(),
         By::Uncovered(posture) => posture.as_str().to_lowercase(),
@@ -224,6 +249,9 @@ fn cell(decision: &Decision) -> Cell {
     } else {
         " (would deny)"
     };
+    if decided.by_arguments {
+        return Cell::new(format!("allow {by} (by arguments){would}"), Tone::Warn);
+    }
     match (decision.is_allowed(), by.as_str()) {
         (true, by) if would.is_empty() => Cell::new(format!("allow {by}"), Tone::Good),
         (true, by) => Cell::new(format!("allow {by}{would}"), Tone::Warn),

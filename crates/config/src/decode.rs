@@ -299,6 +299,7 @@ impl Decoder<'_> {
 
 fn nulls(node: &Node, path: &mut Vec<Step>, found: &mut Vec<Vec<Step>>) {
     match &node.value {
+        Value::Null if is_listed(path) => {}
         Value::Null => found.push(path.clone()),
         Value::List(items) => {
             for (index, item) in items.iter().enumerate() {
@@ -316,6 +317,21 @@ fn nulls(node: &Node, path: &mut Vec<Step>, found: &mut Vec<Vec<Step>>) {
         }
         _ => {}
     }
+}
+
+/// Whether a path ends at a value that an argument may have, where null is one like any other.
+fn is_listed(path: &[Step]) -> bool {
+    let [
+        ..,
+        Step::Key(arguments),
+        Step::Key(_),
+        Step::Key(list),
+        Step::Index(_),
+    ] = path
+    else {
+        return false;
+    };
+    arguments == "arguments" && ["in", "notIn"].contains(&list.as_str())
 }
 
 /// The index an item was written at, given those of the items that were taken out, in order.

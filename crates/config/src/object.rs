@@ -69,6 +69,11 @@ impl<'a> At<'a> {
         Self { place, ..self }
     }
 
+    /// Whether a number is there that lost digits when it was read.
+    pub(crate) fn is_rounded(self) -> bool {
+        matches!(self.node.map(|node| &node.value), Some(Value::Rounded(_)))
+    }
+
     /// A field of this place.
     #[must_use]
     pub(crate) fn key(self, key: &str) -> Self {

@@ -1,6 +1,7 @@
 //! The objects as they are written; serde only, one file per group.
 
 pub(crate) mod agent;
+pub(crate) mod argument;
 pub(crate) mod authorization;
 pub(crate) mod core;
 pub(crate) mod gateway;

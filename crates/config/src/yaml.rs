@@ -34,6 +34,8 @@ pub(crate) enum Value {
     Null,
     Bool(bool),
     Number(serde_json::Number),
+    /// A number that was written with more digits than this one has.
+    Rounded(serde_json::Number),
     String(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
@@ -81,7 +83,9 @@ impl Node {
         match &self.value {
             Value::Null => serde_json::Value::Null,
             Value::Bool(value) => (*value).into(),
-            Value::Number(value) => serde_json::Value::Number(value.clone()),
+            Value::Number(value) | Value::Rounded(value) => {
+                serde_json::Value::Number(value.clone())
+            }
             Value::String(value) => value.as_str().into(),
             Value::List(items) => items.iter().map(Node::to_json).collect(),
             Value::Map(entries) => serde_json::Value::Object(

@@ -3,13 +3,18 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use waypoint_policy::Principal;
+use bytes::Bytes;
+use waypoint_policy::{Principal, Secret};
 
 /// Tasks remembered at once. When there are more, the oldest are forgotten: their ids are unknown
 /// then, as if they had expired.
 const MAX: usize = 65_536;
 /// Tasks remembered for one principal, so that none can make the others' be forgotten.
 const MAX_PER_PRINCIPAL: usize = 4_096;
+/// Bytes of arguments kept for all tasks and for one principal's. When there are more, the oldest
+/// tasks are forgotten, but never the one that comes now.
+const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES_PER_PRINCIPAL: usize = 4 << 20;
 
 /// What the call that made a task had asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +22,22 @@ pub(crate) struct Made {
     pub(crate) principal: Principal,
     pub(crate) method: &'static str,
     pub(crate) name: Box<str>,
+    /// What the tool was called with; its permission may depend on them.
+    pub(crate) arguments: Option<Secret<Bytes>>,
+}
+
+impl Made {
+    fn bytes(&self) -> usize {
+        let arguments = self.arguments.as_ref();
+        arguments.map_or(0, |arguments| arguments.expose().len())
+    }
+}
+
+/// One principal's tasks, oldest first.
+#[derive(Debug, Default)]
+struct Own {
+    keys: VecDeque<Key>,
+    bytes: usize,
 }
 
 type Key = (Box<str>, Box<str>);
@@ -25,8 +46,9 @@ type Key = (Box<str>, Box<str>);
 struct Table {
     tasks: HashMap<Key, Arc<Made>>,
     /// Oldest first; each principal's own, and all.
-    order: HashMap<Principal, VecDeque<Key>>,
+    order: HashMap<Principal, Own>,
     all: VecDeque<Key>,
+    bytes: usize,
 }
 
 impl Table {
@@ -35,11 +57,27 @@ impl Table {
             return;
         };
         self.all.retain(|known| known != key);
+        self.bytes -= made.bytes();
         if let Some(own) = self.order.get_mut(&made.principal) {
-            own.retain(|known| known != key);
-            if own.is_empty() {
+            own.keys.retain(|known| known != key);
+            own.bytes -= made.bytes();
+            if own.keys.is_empty() {
                 self.order.remove(&made.principal);
             }
+        }
+    }
+
+    /// The task that has to go before one that `made` describes can come.
+    fn superfluous(&self, made: &Made) -> Option<Key> {
+        let own = self.order.get(&made.principal).filter(|own| {
+            own.keys.len() >= MAX_PER_PRINCIPAL
+                || own.bytes + made.bytes() > MAX_BYTES_PER_PRINCIPAL
+        });
+        let is_full = self.tasks.len() >= MAX || self.bytes + made.bytes() > MAX_BYTES;
+        match own {
+            Some(own) => own.keys.front().cloned(),
+            None if is_full => self.all.front().cloned(),
+            None => None,
         }
     }
 }
@@ -58,20 +96,13 @@ impl Tasks {
         if table.tasks.contains_key(&key) {
             return;
         }
-        let own = table.order.get(&made.principal);
-        let oldest = match own.filter(|own| own.len() >= MAX_PER_PRINCIPAL) {
-            Some(own) => own.front().cloned(),
-            None if table.tasks.len() >= MAX => table.all.front().cloned(),
-            None => None,
-        };
-        if let Some(oldest) = oldest {
+        while let Some(oldest) = table.superfluous(&made) {
             table.forget(&oldest);
         }
-        table
-            .order
-            .entry(made.principal.clone())
-            .or_default()
-            .push_back(key.clone());
+        table.bytes += made.bytes();
+        let own = table.order.entry(made.principal.clone()).or_default();
+        own.keys.push_back(key.clone());
+        own.bytes += made.bytes();
         table.all.push_back(key.clone());
         table.tasks.insert(key, Arc::new(made));
     }
@@ -94,6 +125,7 @@ mod tests {
             principal,
             method: "tools/call",
             name: "search".into(),
+            arguments: None,
         }
     }
 
@@ -122,5 +154,42 @@ mod tests {
             tasks.table.lock().unwrap().tasks.len(),
             MAX_PER_PRINCIPAL + 1
         );
+    }
+
+    #[test]
+    fn arguments_are_kept_within_bounds() {
+        let tasks = Tasks::default();
+        let of = |name: &str, bytes: usize| Made {
+            arguments: Some(Bytes::from(vec![b' '; bytes]).into()),
+            ..made(name)
+        };
+        let (ann, bob) = (made("ann").principal, made("bob").principal);
+        let half = MAX_BYTES_PER_PRINCIPAL / 2;
+        tasks.bind("r", "b", of("bob", half));
+        for (id, bytes) in [("a1", half), ("a2", half), ("a3", 1)] {
+            tasks.bind("r", id, of("ann", bytes));
+        }
+        let known = |id: &str| tasks.of("r", id, &ann).is_some();
+        assert_eq!([known("a1"), known("a2"), known("a3")], [false, true, true]);
+        tasks.bind("r", "a4", of("ann", 3 * MAX_BYTES_PER_PRINCIPAL));
+        assert_eq!(
+            [known("a2"), known("a3"), known("a4")],
+            [false, false, true]
+        );
+        assert!(tasks.of("r", "b", &bob).is_some(), "another's is kept");
+        for index in 0..2 * MAX_BYTES / MAX_BYTES_PER_PRINCIPAL {
+            tasks.bind(
+                "r",
+                &format!("n{index}"),
+                of(&format!("n{index}"), MAX_BYTES_PER_PRINCIPAL),
+            );
+            assert!(tasks.table.lock().unwrap().bytes <= MAX_BYTES);
+        }
+        assert!(!known("a4"));
+        let mut table = tasks.table.lock().unwrap();
+        while let Some(oldest) = table.all.front().cloned() {
+            table.forget(&oldest);
+        }
+        assert_eq!((table.bytes, table.order.len()), (0, 0));
     }
 }

@@ -1,6 +1,7 @@
 //! One message of a caller, as what has to be decided about it.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use waypoint_wire::{
     json::{self, Kind, Object, Value},
@@ -110,6 +111,8 @@ pub struct Call {
     pub ask: Ask,
     /// Set if the answer is a list and must be filtered.
     pub list: Option<ListKind>,
+    /// Where in the message the arguments of a `tools/call` lie, if it has any.
+    pub arguments: Option<Range<usize>>,
     /// Whether it asks to run as a task (`params.task`, revision 2025-11-25).
     /// In the modern era the server decides, so look at every answer.
     pub wants_task: bool,
@@ -168,6 +171,7 @@ pub fn read(body: &[u8], head: &Head<'_>) -> Result<Call, McpRefusal> {
                 id: id.map(|id| id.raw().into()),
                 ask: Ask::Session,
                 list: None,
+                arguments: None,
                 wants_task: false,
                 progress_token: None,
             })
@@ -233,6 +237,10 @@ fn request(
             Shape::List(list) => Some(list),
             _ => None,
         },
+        arguments: match method {
+            "tools/call" => value("arguments").map(|arguments| arguments.range()),
+            _ => None,
+        },
         wants_task: value("task").is_some_and(|task| !task.is_null()),
         progress_token: progress_token(meta.as_ref()),
     })
@@ -262,6 +270,7 @@ fn notification(
             Ask::Discard
         },
         list: None,
+        arguments: None,
         wants_task: false,
         progress_token: None,
     })

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
-use crate::{ProviderId, ServerId};
+use crate::{Arguments, ProviderId, ServerId};
 
 /// What an LLM call does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,6 +146,8 @@ pub enum Action<'a> {
         method: &'a str,
         /// The server's own name of the tool or prompt, or the resource's URI as it was sent.
         name: &'a str,
+        /// What the tool is called with; nobody asks for other methods.
+        arguments: Arguments<'a>,
     },
     /// `initialize`, `ping`, lists, notifications, GET and DELETE of an MCP server: they follow
     /// from any permitted item on it.

@@ -4,7 +4,9 @@ use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
-use crate::{ObjectName, ObjectRef, Operation, Pattern, ProviderId, ServerId, SpiffePattern};
+use crate::{
+    Argument, ObjectName, ObjectRef, Operation, Pattern, ProviderId, ServerId, SpiffePattern,
+};
 
 /// What the rules of a policy do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -86,6 +88,10 @@ pub struct McpBlock {
     pub servers: Option<Vec<ServerId>>,
     /// Methods and what they name; entries OR.
     pub methods: Option<Vec<MethodRule>>,
+    /// What tools are called with; entries AND. A block that has any speaks about `tools/call`
+    /// alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<Argument>,
 }
 
 /// Methods, and names of what they act on.

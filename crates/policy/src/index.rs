@@ -288,6 +288,7 @@ impl Index {
                 server,
                 method,
                 name,
+                arguments: _,
             } => {
                 self.methods.find(method, &mut first);
                 self.names.find(name, &mut second);

@@ -9,6 +9,7 @@
 
 mod action;
 mod agent_policy;
+mod arguments;
 mod decision;
 mod explain;
 mod index;
@@ -26,6 +27,10 @@ mod spiffe;
 pub use action::{Action, Family, Operation, UnknownOperation};
 pub use agent_policy::{
     AgentPolicy, Caller, Effect, HttpBlock, LlmBlock, McpBlock, MethodRule, Mode, Rule,
+};
+pub use arguments::{
+    Argument, Arguments, Constraint, JsonType, Number, NumberError, PatternTooHard, Pointer,
+    PointerError, Scalar, TextPattern,
 };
 pub use decision::{By, Decision, Permit, RuleName};
 pub use explain::{Explanation, Ids, Names, Outcome, TraceEntry};

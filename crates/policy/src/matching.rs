@@ -4,8 +4,9 @@
 //! asks with the whole lists; the fields are the same.
 
 use crate::{
-    Action, Caller, Effect, HttpBlock, LlmBlock, McpBlock, MethodRule, Operation, Pattern,
-    Principal, Settings, SpiffeId, SpiffePattern, Workload,
+    Action, Arguments, Caller, Effect, HttpBlock, LlmBlock, McpBlock, MethodRule, Operation,
+    Pattern, Principal, Settings, SpiffeId, SpiffePattern, Workload,
+    arguments::{Reading, TOOLS_CALL},
 };
 
 /// A field of a block.
@@ -19,6 +20,8 @@ pub(crate) enum Field {
     Methods,
     /// `params` of this entry of `methods`.
     Params(usize),
+    /// This entry of `arguments`.
+    Arguments(usize),
     Hosts,
     Paths,
     Ports,
@@ -73,6 +76,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) action: Action<'a>,
     /// The name is a resource that could mean another one once it is decoded.
     evasive: bool,
+    /// What a tool is called with.
+    pub(crate) arguments: Reading<'a>,
 }
 
 impl<'a> Asked<'a> {
@@ -88,7 +93,15 @@ impl<'a> Asked<'a> {
             }
             _ => false,
         };
-        Self { action, evasive }
+        let arguments = match action {
+            Action::Mcp { arguments, .. } => arguments,
+            _ => Arguments::Absent,
+        };
+        Self {
+            action,
+            evasive,
+            arguments: Reading::new(arguments),
+        }
     }
 
     /// Whether globs of resources are held back for this name.
@@ -234,10 +247,9 @@ impl McpBlock {
     /// Whether the block speaks about the server as a whole: an Allow if it grants anything
     /// there, a Deny if it leaves nothing.
     pub(crate) fn holds_whole(&self, effect: Effect) -> bool {
-        self.methods.as_ref().is_none_or(|methods| {
-            let mut methods = methods.iter();
-            methods.any(|rule| rule.holds_whole(effect))
-        })
+        let leaves_some = effect == Effect::Deny && !self.arguments.is_empty();
+        let mut methods = self.methods.iter().flatten();
+        !leaves_some && (self.methods.is_none() || methods.any(|rule| rule.holds_whole(effect)))
     }
 
     /// The first field `asked` fails, with `methods` in place of the block's own and only the
@@ -254,6 +266,7 @@ impl McpBlock {
                 server,
                 method,
                 name,
+                arguments: _,
             } => (server, Some((method, name))),
             Action::McpSession { server } => (server, None),
             _ => return Some(Field::Servers),
@@ -265,7 +278,16 @@ impl McpBlock {
         let Some((method, name)) = item else {
             return (!self.holds_whole(effect)).then_some(Field::Methods);
         };
-        let methods = methods?;
+        if !self.arguments.is_empty() && method != TOOLS_CALL {
+            return Some(Field::Methods);
+        }
+        let failed_argument = || {
+            let failed = asked.arguments.failed(&self.arguments, effect);
+            failed.map(Field::Arguments)
+        };
+        let Some(methods) = methods else {
+            return failed_argument();
+        };
         let named = |pattern: &Pattern| {
             let guarded = effect == Effect::Allow && asked.evasive && pattern.as_exact().is_none();
             !guarded && pattern.matches(name)
@@ -281,7 +303,7 @@ impl McpBlock {
                 (Some(params), Some(index)) => params.get(index).is_some_and(named),
             };
             if held {
-                return None;
+                return failed_argument();
             }
             failed = failed.max(Field::Params(index));
         }

@@ -1,7 +1,8 @@
 //! What is asked, in the form in which callers send it.
 
 use bytes::Bytes;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{json, value::RawValue};
 use waypoint_llm::{Allowances, Call, Dialect};
 use waypoint_policy::Operation;
 
@@ -24,6 +25,24 @@ pub(super) fn call(dialect: Dialect, operation: Operation, llm: &Llm) -> anyhow:
     let body = Bytes::from(body.to_string());
     Call::parse(dialect, operation, &body, &Allowances::default())
         .map_err(|error| anyhow::anyhow!("`llm` does not make a call: {error}"))
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    jsonrpc: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<u8>,
+    method: &'a str,
+    params: Params<'a>,
+}
+
+#[derive(Serialize)]
+struct Params<'a> {
+    #[serde(flatten)]
+    others: serde_json::Map<String, serde_json::Value>,
+    /// To the letter: a parser could drop a repeated key and round a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arguments: Option<&'a RawValue>,
 }
 
 /// The message as a client of the first revisions would send it.
@@ -51,9 +70,6 @@ pub(super) fn message(mcp: &Mcp, method: &str) -> Vec<u8> {
             }
         }
     }
-    if let Some(arguments) = &mcp.arguments {
-        params.insert("arguments".into(), arguments.clone().into());
-    }
     if method == "initialize" {
         params.insert(
             "protocolVersion".into(),
@@ -65,9 +81,14 @@ pub(super) fn message(mcp: &Mcp, method: &str) -> Vec<u8> {
             json!({"name": "explain", "version": "1"}),
         );
     }
-    let mut message = json!({"jsonrpc": "2.0", "method": method, "params": params});
-    if !method.starts_with("notifications/") {
-        message["id"] = 1.into();
-    }
-    message.to_string().into_bytes()
+    let message = Message {
+        jsonrpc: "2.0",
+        id: (!method.starts_with("notifications/")).then_some(1),
+        method,
+        params: Params {
+            others: params,
+            arguments: mcp.arguments.as_deref(),
+        },
+    };
+    serde_json::to_vec(&message).expect("text can be written as JSON")
 }

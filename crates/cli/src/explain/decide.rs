@@ -4,7 +4,9 @@ use waypoint_config::{LlmRoute, McpRoute, PlainRoute, Provider, Route, RouteQuer
 use waypoint_llm::{Call, Candidate, Dialect, candidates};
 use waypoint_mcp::Ask;
 use waypoint_policy::istio::Verdict;
-use waypoint_policy::{Action, By, Code, Explanation, Operation, Principal, Query, TargetId};
+use waypoint_policy::{
+    Action, Arguments, By, Code, Explanation, Operation, Principal, Query, TargetId,
+};
 
 use super::answer::Answer;
 use super::asked::{call, message};
@@ -23,7 +25,7 @@ pub(super) fn decide(snapshot: &Snapshot, request: &Request) -> anyhow::Result<A
         verdict: Verdict::default(),
     };
     // Who is nobody reaches no LLM or MCP route, before any policy is asked.
-    let is_judged = request.asked == Asked::Http || request.principal.spiffe().is_some();
+    let is_judged = matches!(request.asked, Asked::Http) || request.principal.spiffe().is_some();
     let mut istio = Vec::new();
     if is_judged && snapshot.policy.has_istio() {
         let (method, path) = ask.line(&request.asked)?;
@@ -270,7 +272,8 @@ impl Asking<'_> {
             Some(name) => format!("{method} {name} at MCP server {}", route.section),
             None => format!("{method} at MCP server {}", route.section),
         };
-        let call = match waypoint_mcp::read(&message(mcp, method), &Default::default()) {
+        let message = message(mcp, method);
+        let call = match waypoint_mcp::read(&message, &Default::default()) {
             Ok(call) => call,
             Err(refusal) if refusal.code == Code::BadRequest => anyhow::bail!(
                 "`mcp` does not make a {method} request: {}; tools and prompts need `name`, \
@@ -288,6 +291,8 @@ impl Asking<'_> {
                 return Ok(answer.through(Some(label)));
             }
         };
+        let arguments = call.arguments.clone().and_then(|range| message.get(range));
+        let arguments = arguments.map_or(Arguments::Absent, Arguments::Json);
         let mut actions: Vec<Action<'_>> = call
             .ask
             .items()
@@ -296,6 +301,7 @@ impl Asking<'_> {
                 server: route.server,
                 method: item.method,
                 name: &item.name,
+                arguments,
             })
             .collect();
         if actions.is_empty() {
@@ -313,6 +319,28 @@ impl Asking<'_> {
             .position(|explanation| !explanation.decision.is_allowed());
         let explanation = explanations.swap_remove(denied.unwrap_or(0));
         let mut answer = Answer::of(explanation, asked).through(Some(label));
+        if let (
+            false,
+            Some(Action::Mcp {
+                server,
+                method,
+                name,
+                ..
+            }),
+        ) = (answer.is_allowed, actions.get(denied.unwrap_or(0)))
+        {
+            let best = Action::Mcp {
+                server: *server,
+                method,
+                name,
+                arguments: Arguments::Best,
+            };
+            if self.explain(&route.targets, best).decision.is_allowed() {
+                answer
+                    .notes
+                    .push("it may be allowed with other arguments, so lists show it".into());
+            }
+        }
         if let Ask::Task { .. } = call.ask {
             answer
                 .notes

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::Context;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use waypoint_policy::istio::Claims;
 use waypoint_policy::{Kind, ObjectName, Operation, Principal, SpiffeId};
 
@@ -84,7 +84,7 @@ struct RawLlm {
 }
 
 /// An MCP call.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mcp {
     /// Name of a route of an `MCPProxy`, with `proxy/` or `namespace/proxy/` before it if need be.
@@ -93,8 +93,8 @@ pub(super) struct Mcp {
     pub(super) method: Option<String>,
     /// Tool, prompt or resource URI.
     pub(super) name: Option<String>,
-    /// Arguments of the tool.
-    pub(super) arguments: Option<serde_json::Map<String, Value>>,
+    /// Arguments of the tool, as they would be sent; absent for a call without any.
+    pub(super) arguments: Option<Box<RawValue>>,
 }
 
 /// An LLM call.
@@ -124,7 +124,7 @@ pub(super) struct Http {
 }
 
 /// What is asked.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Asked {
     Llm(Llm),
     Mcp(Mcp),
@@ -206,7 +206,7 @@ impl Raw {
         for (name, value) in &mesh.headers {
             headers.entry(name.clone()).or_insert_with(|| value.clone());
         }
-        if mesh.is_tcp && asked != Asked::Http {
+        if mesh.is_tcp && !matches!(asked, Asked::Http) {
             anyhow::bail!("`protocol` tcp has no LLM or MCP call in it");
         }
         let http = Http {

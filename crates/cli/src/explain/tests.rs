@@ -277,3 +277,80 @@ fn a_route_can_hold_back_what_policy_allows() {
         assert_eq!(answer, Ok(expected.into()), "{request}");
     }
 }
+
+/// A tool that may be called with some arguments.
+const ARGUMENTS: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: wp, namespace: agents}
+spec: {gatewayClassName: kgateway-waypoint, listeners: [{name: a, port: 8080, protocol: HTTP}]}
+---
+apiVersion: mcp.kgateway.io/v1
+kind: MCPProxy
+metadata: {name: tools, namespace: agents}
+spec: {routes: [{name: github, match: {prefix: /mcp/}, destination: {hostname: mcp.example.com, port: 443, tls: {}}}]}
+---
+apiVersion: waypoint.kgateway.io/v1alpha1
+kind: AgentPolicy
+metadata: {name: some, namespace: agents}
+spec:
+  targetRefs: [{kind: Gateway, name: wp}]
+  rules:
+  - name: acme
+    mcp: [{methods: [{name: tools/call, params: [search]}], arguments: {/id: {min: 9007199254740993}, /owner: {in: [acme], required: false}}}]
+"#;
+
+#[test]
+fn arguments_are_decided_to_the_letter_and_told_by_type() {
+    let file = waypoint_config::File {
+        path: "arguments.yaml".into(),
+        text: ARGUMENTS.into(),
+    };
+    let outcome = waypoint_config::compile(&[file], &waypoint_config::Options::default());
+    let snapshot = outcome.snapshot.unwrap();
+    let ask = |arguments: &str| {
+        let request = format!(
+            r#"{{"principal": "spiffe://cluster.local/ns/agents/sa/a", "mcp": {{"server": "github", "name": "search"{arguments}}}}}"#
+        );
+        let request = Request::parse(&request).unwrap();
+        decide::decide(&snapshot, &request).map(|answer| {
+            let said = match &answer.trace[0].outcome {
+                Outcome::Matched => "matched".into(),
+                other => other.to_string(),
+            };
+            (answer.is_allowed, said, answer.notes)
+        })
+    };
+    let listed = || vec!["it may be allowed with other arguments, so lists show it".to_owned()];
+    for (arguments, allowed, said) in [
+        (
+            r#", "arguments": {"id": 9007199254740993, "owner": "acme"}"#,
+            true,
+            "matched",
+        ),
+        (
+            r#", "arguments": {"id": 9007199254740992}"#,
+            false,
+            "mcp[0].arguments[/id]: expected at least 9007199254740993, got an integer",
+        ),
+        (
+            r#", "arguments": {"id": 9007199254740994, "owner": "s3cr3t"}"#,
+            false,
+            r#"mcp[0].arguments[/owner]: expected "acme", or nothing, got a string"#,
+        ),
+        (
+            "",
+            false,
+            "mcp[0].arguments[/id]: expected at least 9007199254740993, got no arguments",
+        ),
+    ] {
+        let notes = if allowed { vec![] } else { listed() };
+        assert_eq!(
+            ask(arguments).unwrap(),
+            (allowed, said.into(), notes),
+            "{arguments}"
+        );
+    }
+    let twice = ask(r#", "arguments": {"id": 1, "id": 9007199254740993}"#);
+    assert!(twice.unwrap_err().to_string().contains("repeated key"));
+}

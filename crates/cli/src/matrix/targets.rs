@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use waypoint_config::{LlmRoute, McpRoute, PathMatch, PlainRoute, Provider, Route, Snapshot};
-use waypoint_policy::{Action, AgentPolicy, Pattern, Rule, TargetId};
+use waypoint_policy::{Action, AgentPolicy, Arguments, Pattern, Rule, TargetId};
 
 use crate::explain::llm_targets;
 
@@ -54,8 +54,8 @@ enum Asked<'s> {
 }
 
 impl Target<'_> {
-    /// The question for policy.
-    pub(super) fn action(&self) -> Action<'_> {
+    /// The question for policy, for a tool that is called with these arguments.
+    pub(super) fn action<'a>(&'a self, arguments: Arguments<'a>) -> Action<'a> {
         match &self.asked {
             Asked::Llm {
                 provider,
@@ -76,6 +76,7 @@ impl Target<'_> {
                 server: route.server,
                 method,
                 name,
+                arguments,
             },
             Asked::Http {
                 method,

@@ -28,6 +28,71 @@ fn the_demo() {
     insta::assert_snapshot!(Matrix::of(&snapshot).to_tables(Paint::PLAIN));
 }
 
+/// Tools of which some may be called with some arguments.
+const ARGUMENTS: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: wp, namespace: agents}
+spec: {gatewayClassName: kgateway-waypoint, listeners: [{name: a, port: 8080, protocol: HTTP}]}
+---
+apiVersion: mcp.kgateway.io/v1
+kind: MCPProxy
+metadata: {name: tools, namespace: agents}
+spec: {routes: [{name: github, match: {prefix: /mcp/}, destination: {hostname: mcp.example.com, port: 443, tls: {}}}]}
+---
+apiVersion: waypoint.kgateway.io/v1alpha1
+kind: AgentPolicy
+metadata: {name: some, namespace: agents}
+spec:
+  targetRefs: [{kind: Gateway, name: wp}]
+  rules:
+  - {name: acme, mcp: [{methods: [{name: tools/call, params: [search]}], arguments: {/owner: {in: [acme]}}}]}
+  - {name: free, mcp: [{methods: [{name: tools/call, params: [get, put]}]}]}
+  - {name: boss, from: [{serviceAccount: {name: boss}}], mcp: [{methods: [{name: tools/call, params: [search]}]}]}
+---
+apiVersion: waypoint.kgateway.io/v1alpha1
+kind: AgentPolicy
+metadata: {name: none, namespace: agents}
+spec:
+  targetRefs: [{kind: Gateway, name: wp}]
+  action: Deny
+  rules:
+  - {name: secret, mcp: [{methods: [{name: tools/call, params: [get]}], arguments: {/path: {pattern: secret}}}]}
+"#;
+
+#[test]
+fn what_depends_on_arguments_is_no_plain_allow() {
+    let file = waypoint_config::File {
+        path: "arguments.yaml".into(),
+        text: ARGUMENTS.into(),
+    };
+    let outcome = waypoint_config::compile(&[file], &waypoint_config::Options::default());
+    let snapshot = outcome.snapshot.unwrap();
+    let matrix = Matrix::of(&snapshot);
+    let json: serde_json::Value = serde_json::from_str(&matrix.to_json().unwrap()).unwrap();
+    let cells = json["cells"].as_array().unwrap();
+    for (caller, item, decision) in [
+        ("boss", "search", "allow"),
+        ("boss", "get", "conditional"),
+        ("any other in agents", "search", "conditional"),
+        ("any other in agents", "put", "allow"),
+        ("any other in agents", "*", "deny"),
+        ("anonymous", "search", "deny"),
+    ] {
+        let mut cells = cells.iter();
+        let cell = cells.find(|cell| cell["caller"] == caller && cell["item"] == item);
+        assert_eq!(cell.unwrap()["decision"], decision, "{caller} {item}");
+    }
+    assert_eq!(
+        matrix.to_csv().matches(",conditional,").count(),
+        matrix
+            .to_tables(Paint::PLAIN)
+            .matches("(by arguments)")
+            .count()
+    );
+    insta::assert_snapshot!(matrix.to_tables(Paint::PLAIN));
+}
+
 #[test]
 fn the_three_forms_say_the_same() {
     let snapshot = crate::demo::snapshot();

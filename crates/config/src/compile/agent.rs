@@ -1,5 +1,6 @@
 //! `AgentPolicy`: what agents may do.
 
+mod arguments;
 mod blocks;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,9 @@
 use std::fs;
 use std::path::Path;
 
-use waypoint_policy::{Action, Kind, ObjectName, ObjectRef, Operation, Principal, Query, SpiffeId};
+use waypoint_policy::{
+    Action, Arguments, Kind, ObjectName, ObjectRef, Operation, Principal, Query, SpiffeId,
+};
 
 use super::{check, compile};
 use crate::{Address, Credential, Diagnostic, File, Options, Outcome, Route, RouteQuery, Snapshot};
@@ -276,6 +278,7 @@ fn code_review_says_who_may_do_what() {
             server: route.server,
             method: "tools/call",
             name: tool,
+            arguments: Arguments::Best,
         };
         let principal = agent(account);
         let query = Query {
@@ -391,6 +394,7 @@ fn a_deny_follows_the_destination() {
             server: route.server,
             method: "tools/call",
             name: "delete_all",
+            arguments: Arguments::Best,
         };
         let query = Query {
             principal: &principal,

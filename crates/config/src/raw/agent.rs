@@ -7,6 +7,7 @@ use serde::Deserialize;
 use waypoint_policy::{Pattern, SpiffePattern};
 
 use super::Text;
+use super::argument::Constraint;
 
 /// What an agent may do.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -110,8 +111,11 @@ pub(crate) struct Mcp {
     /// Names of routes, `[namespace/]proxy/route` when ambiguous.
     pub(crate) servers: Option<Vec<String>>,
     pub(crate) methods: Option<Vec<Method>>,
-    #[schemars(skip)]
-    pub(crate) arguments: Option<BTreeMap<String, serde_json::Value>>,
+    /// What a tool is called with, by JSON Pointer (RFC 6901) such as `/repository/owner`; all must
+    /// hold. `*` as a segment is every element of an array: an Allow needs all of them, a Deny one.
+    /// The block is about `tools/call` alone. Lists show a tool that can be called with some
+    /// arguments.
+    pub(crate) arguments: Option<BTreeMap<String, Constraint>>,
 }
 
 /// A method, and the names it may be called with.

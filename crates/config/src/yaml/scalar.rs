@@ -10,16 +10,16 @@ pub(super) fn resolve(text: &str) -> Value {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "true" | "True" | "TRUE" => Value::Bool(true),
         "false" | "False" | "FALSE" => Value::Bool(false),
-        _ => number(text).map_or_else(|| Value::String(text.to_owned()), Value::Number),
+        _ => number(text).unwrap_or_else(|| Value::String(text.to_owned())),
     }
 }
 
-fn number(text: &str) -> Option<Number> {
+fn number(text: &str) -> Option<Value> {
     if let Some(octal) = text.strip_prefix("0o") {
-        return radix(octal, 8);
+        return radix(octal, 8).map(Value::Number);
     }
     if let Some(hex) = text.strip_prefix("0x") {
-        return radix(hex, 16);
+        return radix(hex, 16).map(Value::Number);
     }
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() {
@@ -27,11 +27,11 @@ fn number(text: &str) -> Option<Number> {
     }
     if digits.bytes().all(|b| b.is_ascii_digit()) {
         return match text.strip_prefix('+').unwrap_or(text).parse::<i64>() {
-            Ok(value) => Some(value.into()),
+            Ok(value) => Some(Value::Number(value.into())),
             Err(_) => text
                 .parse::<u64>()
                 .ok()
-                .map(Number::from)
+                .map(|value| Value::Number(value.into()))
                 .or_else(|| float(text)),
         };
     }
@@ -47,8 +47,16 @@ fn radix(digits: &str, radix: u32) -> Option<Number> {
     u64::from_str_radix(digits, radix).ok().map(Number::from)
 }
 
-fn float(text: &str) -> Option<Number> {
-    text.parse::<f64>().ok().and_then(Number::from_f64)
+fn float(text: &str) -> Option<Value> {
+    let number = text.parse::<f64>().ok().and_then(Number::from_f64)?;
+    let exact = |text: &str| text.parse::<waypoint_policy::Number>().ok();
+    let written = exact(text);
+    Some(
+        match written.is_some() && written == exact(&number.to_string()) {
+            true => Value::Number(number),
+            false => Value::Rounded(number),
+        },
+    )
 }
 
 /// `( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`

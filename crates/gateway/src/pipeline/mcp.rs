@@ -10,13 +10,12 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 use waypoint_config::{McpRoute, Server};
 use waypoint_mcp::{
-    Ask, Call, CallKind, Denial, Era, Header, Item, MODERN_VERSIONS, McpRefusal, cut_listen,
-    session,
+    Ask, Call, CallKind, Denial, Era, Header, MODERN_VERSIONS, McpRefusal, cut_listen, session,
 };
 use waypoint_policy::{By, Code, Refusal};
 
 use super::mcp_refuse::{accepted, deny, method_not_allowed, refuse};
-use super::mcp_scope::{Resolved, Scope};
+use super::mcp_scope::{Deed, Resolved, Scope};
 use super::{llm, mcp_answer};
 use crate::body;
 use crate::edge::{self, Head};
@@ -30,7 +29,7 @@ pub(super) struct Forward {
     /// `None` for GET and DELETE.
     pub(super) call: Option<Call>,
     /// What has to stay permitted while an answer streams.
-    pub(super) items: Vec<Item>,
+    pub(super) deeds: Vec<Deed>,
     method: Method,
     body: Bytes,
     session: Option<String>,
@@ -202,7 +201,7 @@ async fn prepare_post(
             return Err(Refusal::new(Code::BadRequest).with_message("several session ids"));
         }
     };
-    let mut items = call.ask.items().to_vec();
+    let mut deeds = Deed::all(&call, &body);
     match &call.ask {
         Ask::Session | Ask::Item(_) | Ask::Items(_) => {}
         Ask::Task { id } => {
@@ -212,18 +211,13 @@ async fn prepare_post(
                     .await
                     .map(|()| None);
             };
-            items.push(Item {
-                method: made.method,
-                name: made.name.clone(),
-            });
+            deeds.push(Deed::of(&made));
             context.record.action.tool = Some(made.name.clone());
         }
         Ask::Listen { .. } => {
             let hears = |uri: &str| {
-                scope.decide(resolved, "resources/read", uri).is_allowed()
-                    && scope
-                        .decide(resolved, "subscriptions/listen", uri)
-                        .is_allowed()
+                scope.may(resolved, "resources/read", uri)
+                    && scope.may(resolved, "subscriptions/listen", uri)
             };
             match cut_listen(&body, hears, |task| {
                 scope.owns(resolved, &waypoint.tasks, task)
@@ -235,8 +229,8 @@ async fn prepare_post(
         }
         Ask::Discard => return accepted(session, context).await.map(|()| None),
     }
-    for item in &items {
-        let decision = scope.decide(resolved, item.method, &item.name);
+    for deed in &deeds {
+        let decision = scope.decide(resolved, deed);
         context.record.decided(&decision);
         if let Err(refusal) = decision.permit() {
             return deny(session, context, &call, denial, refusal.by)
@@ -247,7 +241,7 @@ async fn prepare_post(
     Ok(Some(Forward {
         scope,
         call: Some(call),
-        items,
+        deeds,
         method: Method::POST,
         body,
         session: upstream_session,
@@ -281,7 +275,7 @@ fn prepare_bare(
     Ok(Some(Forward {
         scope,
         call: None,
-        items: Vec::new(),
+        deeds: Vec::new(),
         method: if is_get { Method::GET } else { Method::DELETE },
         body: Bytes::new(),
         session: id,

@@ -17,7 +17,7 @@ use waypoint_wire::sse;
 use super::llm_answer;
 use super::mcp::{Answered, Forward};
 use super::mcp_refuse::refuse;
-use super::mcp_scope::{Resolved, Scope};
+use super::mcp_scope::{Deed, Resolved, Scope};
 use super::stream::{Next, Waiter, write};
 use crate::coding::Decoder;
 use crate::exchange::{Answer, ExchangeError};
@@ -127,12 +127,12 @@ async fn plain(
         true => resolved,
         false => scope
             .resolve(state, session, context)
-            .filter(|now| scope.permits(now, &forward.items))
+            .filter(|now| scope.permits(now, &forward.deeds))
             .ok_or(Refusal::new(Code::PolicyRevoked))?,
     };
     let body = match (&forward.call, status) {
         _ if body.is_empty() => body,
-        (Some(call), 200..=299) => checked(waypoint, scope, &now, call, body)?,
+        (Some(call), 200..=299) => checked(waypoint, scope, &now, call, &forward.deeds, body)?,
         // Only an event stream answers a GET, and nothing a DELETE.
         (None, 200..=299) => Bytes::new(),
         (_, _) if holds_result(&body) => return Err(Refusal::new(Code::UpstreamBadAnswer)),
@@ -163,6 +163,7 @@ fn checked(
     scope: &Scope,
     resolved: &Resolved,
     call: &Call,
+    deeds: &[Deed],
     body: Bytes,
 ) -> Result<Bytes, Refusal> {
     let bad = |_: FilterError| Refusal::new(Code::UpstreamBadAnswer);
@@ -181,7 +182,7 @@ fn checked(
     if may_make_task(call)
         && let Some(task) = task
     {
-        bind(waypoint, scope, call, &task);
+        bind(waypoint, scope, call, deeds, &task);
     }
     Ok(body)
 }
@@ -191,12 +192,18 @@ fn may_make_task(call: &Call) -> bool {
     call.wants_task || (call.era == Era::Modern && !call.ask.items().is_empty())
 }
 
-fn bind(waypoint: &Waypoint, scope: &Scope, call: &Call, task: &str) {
-    if let Some(item) = call.ask.items().first() {
+fn bind(waypoint: &Waypoint, scope: &Scope, call: &Call, deeds: &[Deed], task: &str) {
+    // A request about a task makes none.
+    if let Some(deed) = deeds.first().filter(|_| call.task_id().is_none()) {
         let made = Made {
             principal: scope.caller.principal.clone(),
-            method: item.method,
-            name: item.name.clone(),
+            method: deed.method,
+            name: deed.name.clone(),
+            // A slice would hold the rest of the body too.
+            arguments: deed
+                .arguments
+                .as_ref()
+                .map(|arguments| Bytes::copy_from_slice(arguments.expose()).into()),
         };
         waypoint.tasks.bind(&scope.label, task, made);
     }
@@ -219,7 +226,7 @@ async fn stream(
     mut answer: Answer,
 ) -> Result<(), Refusal> {
     let Forward {
-        scope, call, items, ..
+        scope, call, deeds, ..
     } = forward;
     let limit = context.state.snapshot.parameters.limits.sse_event_bytes;
     let mut decoder =
@@ -250,7 +257,7 @@ async fn stream(
         // Before anything more is filtered by rules that have changed.
         if matches!(next, Next::Generation) || waiter.take_generation() {
             match scope.resolve(waypoint.state.load_full(), session, context) {
-                Some(now) if scope.permits(&now, &items) => resolved = now,
+                Some(now) if scope.permits(&now, &deeds) => resolved = now,
                 _ => break End::Cut(Refusal::new(Code::PolicyRevoked)),
             }
         }
@@ -286,7 +293,7 @@ async fn stream(
             Next::Generation => continue,
         };
         if let (Some(call), Some(task)) = (&call, filter.take_task()) {
-            bind(waypoint, &scope, call, &task);
+            bind(waypoint, &scope, call, &deeds, &task);
         }
         if !write(session, &mut out).await {
             break End::Gone;

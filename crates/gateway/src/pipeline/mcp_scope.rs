@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 use smallvec::SmallVec;
-use waypoint_mcp::{Item, ListKind};
+use waypoint_mcp::{Call, ListKind};
 use waypoint_policy::istio::Verdict;
-use waypoint_policy::{Action, Decision, ObjectName, Query, ServerId, TargetId};
+use waypoint_policy::{Action, Arguments, Decision, ObjectName, Query, Secret, ServerId, TargetId};
 
-use crate::mcp_tasks::Tasks;
+use crate::mcp_tasks::{Made, Tasks};
 use crate::proxy::{Caller, Context};
 use crate::state::State;
 
@@ -20,6 +21,47 @@ pub(super) struct Scope {
     pub(super) route: ObjectName,
     pub(super) section: Arc<str>,
     pub(super) label: Arc<str>,
+}
+
+/// Something a call does. It outlives the call's snapshot, and holds on to the arguments, so that
+/// they can be decided on again; that is no more than the body that was read.
+#[derive(Debug, Clone)]
+pub(super) struct Deed {
+    pub(super) method: &'static str,
+    pub(super) name: Box<str>,
+    /// What a tool is called with: the very bytes that are forwarded.
+    pub(super) arguments: Option<Secret<Bytes>>,
+}
+
+impl Deed {
+    /// Everything that a call asks to do; `body` is what it was read from.
+    pub(super) fn all(call: &Call, body: &Bytes) -> Vec<Self> {
+        let arguments = call.arguments.clone();
+        let arguments = arguments.map(|range| Secret::new(body.slice(range)));
+        let items = call.ask.items().iter();
+        let deed = |item: &waypoint_mcp::Item| Self {
+            method: item.method,
+            name: item.name.clone(),
+            arguments: arguments.clone(),
+        };
+        items.map(deed).collect()
+    }
+
+    /// What the call that made a task asked to do.
+    pub(super) fn of(made: &Made) -> Self {
+        Self {
+            method: made.method,
+            name: made.name.clone(),
+            arguments: made.arguments.clone(),
+        }
+    }
+
+    fn arguments(&self) -> Arguments<'_> {
+        match &self.arguments {
+            Some(arguments) => Arguments::Json(arguments.expose()),
+            None => Arguments::Absent,
+        }
+    }
 }
 
 /// A scope in one snapshot.
@@ -53,13 +95,27 @@ impl Scope {
         })
     }
 
-    pub(super) fn decide(&self, resolved: &Resolved, method: &str, name: &str) -> Decision {
+    pub(super) fn decide(&self, resolved: &Resolved, deed: &Deed) -> Decision {
+        self.ask(
+            resolved,
+            Action::Mcp {
+                server: resolved.server,
+                method: deed.method,
+                name: &deed.name,
+                arguments: deed.arguments(),
+            },
+        )
+    }
+
+    /// Whether a caller may do this in some way, whatever the arguments.
+    pub(super) fn may(&self, resolved: &Resolved, method: &str, name: &str) -> bool {
         let action = Action::Mcp {
             server: resolved.server,
             method,
             name,
+            arguments: Arguments::Best,
         };
-        self.ask(resolved, action)
+        self.ask(resolved, action).is_allowed()
     }
 
     pub(super) fn decide_session(&self, resolved: &Resolved) -> Decision {
@@ -82,12 +138,12 @@ impl Scope {
     }
 
     /// Whether everything a call asked for is permitted.
-    pub(super) fn permits(&self, resolved: &Resolved, items: &[Item]) -> bool {
-        match items {
+    pub(super) fn permits(&self, resolved: &Resolved, deeds: &[Deed]) -> bool {
+        match deeds {
             [] => self.decide_session(resolved).is_allowed(),
-            items => items
+            deeds => deeds
                 .iter()
-                .all(|item| self.decide(resolved, item.method, &item.name).is_allowed()),
+                .all(|deed| self.decide(resolved, deed).is_allowed()),
         }
     }
 
@@ -100,7 +156,7 @@ impl Scope {
         name: &str,
     ) -> bool {
         match kind.method() {
-            Some(method) => self.decide(resolved, method, name).is_allowed(),
+            Some(method) => self.may(resolved, method, name),
             None => self.owns(resolved, tasks, name),
         }
     }
@@ -109,6 +165,6 @@ impl Scope {
     pub(super) fn owns(&self, resolved: &Resolved, tasks: &Tasks, id: &str) -> bool {
         tasks
             .of(&self.label, id, &self.caller.principal)
-            .is_some_and(|made| self.decide(resolved, made.method, &made.name).is_allowed())
+            .is_some_and(|made| self.decide(resolved, &Deed::of(&made)).is_allowed())
     }
 }

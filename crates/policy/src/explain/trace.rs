@@ -3,8 +3,8 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::{
-    Action, AgentPolicy, Effect, Family, HttpBlock, LlmBlock, McpBlock, Names, Operation, Outcome,
-    ProviderId, Rule, ServerId, TraceEntry,
+    Action, AgentPolicy, Constraint, Effect, Family, HttpBlock, LlmBlock, McpBlock, Names,
+    Operation, Outcome, ProviderId, Rule, ServerId, TraceEntry,
     matching::{Asked, Field, Who},
 };
 
@@ -16,10 +16,10 @@ const LIST_MAX: usize = 8;
 const NAME_MAX_CHARS: usize = 200;
 
 /// What each rule of `policy` thinks of the action.
-pub(crate) fn trace(
+pub(crate) fn trace<'q>(
     policy: &AgentPolicy,
-    who: Option<&Who<'_>>,
-    asked: &Asked<'_>,
+    who: Option<&Who<'q>>,
+    asked: &Asked<'q>,
     names: &dyn Names,
 ) -> Vec<TraceEntry> {
     let entry = |rule: Arc<str>, outcome| TraceEntry {
@@ -61,14 +61,14 @@ fn not_matched(
     }
 }
 
-struct Explain<'a> {
+struct Explain<'a, 'q> {
     effect: Effect,
-    who: Option<&'a Who<'a>>,
-    asked: &'a Asked<'a>,
+    who: Option<&'a Who<'q>>,
+    asked: &'a Asked<'q>,
     names: &'a dyn Names,
 }
 
-impl Explain<'_> {
+impl Explain<'_, '_> {
     fn rule(&self, rule: &Rule) -> Outcome {
         let named = match (self.who, &rule.from) {
             (None, None) => self.effect == Effect::Deny,
@@ -130,9 +130,10 @@ impl Explain<'_> {
             };
             return not_matched("action", expected, family.as_str());
         };
-        let at = format!("{family}[{index}].{}", field_name(field));
+        let at = format!("{family}[{index}].{}", block.field_name(field));
         let expected = block.expected(field, self);
-        not_matched(at, expected, self.actual(field))
+        let actual = block.actual(field, self);
+        not_matched(at, expected, actual.unwrap_or_else(|| self.actual(field)))
     }
 
     /// What the action has where a rule has `field`.
@@ -166,6 +167,7 @@ impl Explain<'_> {
                 server,
                 method,
                 name,
+                arguments: _,
             } => match field {
                 Field::Methods => quoted(method),
                 Field::Params(_) => quoted(name),
@@ -193,11 +195,20 @@ impl Explain<'_> {
 
 /// What a block of some family asks for in one field.
 trait Block {
-    fn expected(&self, field: Field, explain: &Explain<'_>) -> String;
+    fn expected(&self, field: Field, explain: &Explain<'_, '_>) -> String;
+
+    /// What the action has, where only the block knows where to look.
+    fn actual(&self, _: Field, _: &Explain<'_, '_>) -> Option<String> {
+        None
+    }
+
+    fn field_name(&self, field: Field) -> Cow<'static, str> {
+        field_name(field)
+    }
 }
 
 impl Block for LlmBlock {
-    fn expected(&self, field: Field, explain: &Explain<'_>) -> String {
+    fn expected(&self, field: Field, explain: &Explain<'_, '_>) -> String {
         let names = |id: &ProviderId| explain.names.provider(*id).into_owned();
         match (field, self.max_output_tokens) {
             (Field::Models, _) => list(self.models.iter().flatten()),
@@ -212,7 +223,7 @@ impl Block for LlmBlock {
 }
 
 impl Block for McpBlock {
-    fn expected(&self, field: Field, explain: &Explain<'_>) -> String {
+    fn expected(&self, field: Field, explain: &Explain<'_, '_>) -> String {
         let names = |id: &ServerId| explain.names.server(*id).into_owned();
         let mut methods = self.methods.iter().flatten();
         match field {
@@ -234,13 +245,65 @@ impl Block for McpBlock {
                     _ => expected,
                 }
             }
+            Field::Arguments(index) => self.arguments.get(index).map_or_else(
+                || "nothing".into(),
+                |argument| expected_argument(&argument.constraint),
+            ),
             _ => list(self.servers.iter().flatten().map(names)),
+        }
+    }
+
+    fn actual(&self, field: Field, explain: &Explain<'_, '_>) -> Option<String> {
+        let Field::Arguments(index) = field else {
+            return None;
+        };
+        let argument = self.arguments.get(index)?;
+        Some(explain.asked.arguments.actual(argument, explain.effect))
+    }
+
+    fn field_name(&self, field: Field) -> Cow<'static, str> {
+        match field {
+            Field::Arguments(index) => match self.arguments.get(index) {
+                Some(argument) => format!("arguments[{}]", argument.pointer).into(),
+                None => "arguments".into(),
+            },
+            field => field_name(field),
         }
     }
 }
 
+/// What a constraint asks for: `a string with pattern "^src/" of at most 80`.
+fn expected_argument(constraint: &Constraint) -> String {
+    let mut parts = Vec::new();
+    parts.extend(constraint.is.map(|is| is.to_string()));
+    parts.extend(constraint.one_of.as_ref().map(list));
+    let none_of = constraint.none_of.as_ref();
+    parts.extend(none_of.map(|values| format!("not {}", list(values))));
+    let pattern = constraint.pattern.as_ref();
+    parts.extend(
+        pattern.map(|pattern| format!("text that matches {}", quoted(&pattern.to_string()))),
+    );
+    parts.extend(constraint.min.as_ref().map(|min| format!("at least {min}")));
+    parts.extend(constraint.max.as_ref().map(|max| format!("at most {max}")));
+    let lengths = [
+        ("at least", constraint.min_length),
+        ("at most", constraint.max_length),
+    ];
+    for (word, length) in lengths {
+        parts.extend(length.map(|length| format!("a length of {word} {length}")));
+    }
+    let mut text = match parts.is_empty() {
+        true => "a value".to_owned(),
+        false => parts.join(" and "),
+    };
+    if constraint.optional {
+        text.push_str(", or nothing");
+    }
+    text
+}
+
 impl Block for HttpBlock {
-    fn expected(&self, field: Field, _: &Explain<'_>) -> String {
+    fn expected(&self, field: Field, _: &Explain<'_, '_>) -> String {
         match field {
             Field::Paths => list(self.paths.iter().flatten()),
             Field::Ports => list(self.ports.iter().flatten()),
@@ -259,6 +322,7 @@ fn field_name(field: Field) -> Cow<'static, str> {
         Field::Servers => "servers".into(),
         Field::Methods | Field::HttpMethods => "methods".into(),
         Field::Params(index) => format!("methods[{index}].params").into(),
+        Field::Arguments(_) => "arguments".into(),
         Field::Hosts => "hosts".into(),
         Field::Paths => "paths".into(),
         Field::Ports => "ports".into(),

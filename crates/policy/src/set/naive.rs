@@ -1,9 +1,12 @@
 //! The decision order again, written like the specification: loops over everything, nothing
 //! shared with the evaluator but the types.
 
+use serde_json::Value;
+
 use crate::{
-    Action, AgentPolicy, Caller, Effect, Family, HttpBlock, LlmBlock, McpBlock, Mode, ObjectRef,
-    Operation, Posture, Principal, Rule, Settings, SpiffePattern, WOULD_DENY_MAX,
+    Action, AgentPolicy, Argument, Arguments, Caller, Constraint, Effect, Family, HttpBlock,
+    JsonType, LlmBlock, McpBlock, Mode, ObjectRef, Operation, Posture, Principal, Rule, Scalar,
+    Settings, SpiffePattern, WOULD_DENY_MAX,
 };
 
 #[derive(Debug, PartialEq, Eq)]
@@ -273,7 +276,17 @@ fn mcp(block: &McpBlock, effect: Effect, action: &Action<'_>) -> bool {
             server,
             method,
             name,
+            arguments,
         } => {
+            if !block.arguments.is_empty()
+                && (*method != "tools/call"
+                    || !block
+                        .arguments
+                        .iter()
+                        .all(|a| argument(a, effect, arguments)))
+            {
+                return false;
+            }
             if block.servers.as_ref().is_some_and(|s| !s.contains(server)) {
                 return false;
             }
@@ -307,6 +320,9 @@ fn mcp(block: &McpBlock, effect: Effect, action: &Action<'_>) -> bool {
             if block.servers.as_ref().is_some_and(|s| !s.contains(server)) {
                 return false;
             }
+            if effect == Effect::Deny && !block.arguments.is_empty() {
+                return false;
+            }
             let Some(methods) = &block.methods else {
                 return true;
             };
@@ -321,6 +337,135 @@ fn mcp(block: &McpBlock, effect: Effect, action: &Action<'_>) -> bool {
             }
         }
         _ => false,
+    }
+}
+
+/// `Some(None)` is absent, `None` cannot be told.
+type Place<'j> = Option<Option<&'j Value>>;
+
+fn places<'j>(value: &'j Value, pointer: &[&str]) -> Vec<Place<'j>> {
+    let [segment, rest @ ..] = pointer else {
+        return vec![Some(Some(value))];
+    };
+    let inner = match (value, *segment) {
+        (Value::Array(items), "*") if items.is_empty() => return vec![Some(None)],
+        (Value::Array(items), "*") => {
+            let all = items.iter().flat_map(|item| places(item, rest));
+            return all.collect();
+        }
+        (_, "*") => return vec![None],
+        (Value::Object(members), key) => {
+            let alike = |other: &&String| *other != key && other.eq_ignore_ascii_case(key);
+            if members.keys().any(|other| alike(&other)) {
+                return vec![None];
+            }
+            members.get(key)
+        }
+        (Value::Array(items), index) => match index.parse::<usize>() {
+            Ok(index) => items.get(index),
+            Err(_) => return vec![None],
+        },
+        _ => return vec![None],
+    };
+    match inner {
+        Some(inner) => places(inner, rest),
+        None => vec![Some(None)],
+    }
+}
+
+/// `None` is a wrong type.
+fn constrained(constraint: &Constraint, value: &Value) -> Option<bool> {
+    let same = |scalar: &Scalar| match (scalar, value) {
+        (Scalar::Null, Value::Null) => Some(true),
+        (Scalar::Bool(a), Value::Bool(b)) => Some(a == b),
+        (Scalar::String(a), Value::String(b)) => Some(**a == **b),
+        (Scalar::Number(a), Value::Number(b)) => {
+            Some(a.to_string().parse::<f64>().unwrap() == b.as_f64().unwrap())
+        }
+        _ => None,
+    };
+    let within = |list: &[Scalar]| {
+        let said: Vec<bool> = list.iter().filter_map(same).collect();
+        (!said.is_empty()).then(|| said.contains(&true))
+    };
+    let mut answers = vec![];
+    if let Some(list) = &constraint.one_of {
+        answers.push(within(list));
+    }
+    if let Some(list) = &constraint.none_of {
+        answers.push(within(list).map(|is| !is));
+    }
+    if let Some(pattern) = &constraint.pattern {
+        answers.push(value.as_str().map(|text| match &*pattern.to_string() {
+            "^a" => text.starts_with('a'),
+            "b$" => text.ends_with('b'),
+            "a" => text.contains('a'),
+            other => panic!("{other}"),
+        }));
+    }
+    let bound = |number: &crate::Number| number.to_string().parse::<f64>().unwrap();
+    if let Some(min) = &constraint.min {
+        answers.push(value.as_f64().map(|number| number >= bound(min)));
+    }
+    if let Some(max) = &constraint.max {
+        answers.push(value.as_f64().map(|number| number <= bound(max)));
+    }
+    let length = match value {
+        Value::String(text) => Some(text.chars().count() as u64),
+        Value::Array(items) => Some(items.len() as u64),
+        _ => None,
+    };
+    if let Some(min) = constraint.min_length {
+        answers.push(length.map(|length| length >= min));
+    }
+    if let Some(max) = constraint.max_length {
+        answers.push(length.map(|length| length <= max));
+    }
+    if let Some(is) = constraint.is {
+        let is = match is {
+            JsonType::String => value.is_string(),
+            JsonType::Number => value.is_number(),
+            JsonType::Integer => value.as_f64().is_some_and(|n| n.fract() == 0.0),
+            JsonType::Boolean => value.is_boolean(),
+            JsonType::Array => value.is_array(),
+            JsonType::Object => value.is_object(),
+            JsonType::Null => value.is_null(),
+        };
+        answers.push(match (is, answers.is_empty()) {
+            (false, false) => None,
+            (is, _) => Some(is),
+        });
+    }
+    match () {
+        () if answers.contains(&Some(false)) => Some(false),
+        () if answers.contains(&None) => None,
+        () => Some(true),
+    }
+}
+
+fn argument(argument: &Argument, effect: Effect, given: &Arguments<'_>) -> bool {
+    let allow = effect == Effect::Allow;
+    let value: Value = match given {
+        Arguments::Best => return allow,
+        Arguments::Worst => return !allow,
+        Arguments::Absent => return argument.constraint.optional,
+        Arguments::Json(json) => serde_json::from_slice(json).unwrap(),
+    };
+    // Pointers of the laws have no escapes.
+    let pointer: Vec<&str> = argument.pointer.as_str().split('/').skip(1).collect();
+    let holds = |place: &Place<'_>| match place {
+        None => !allow,
+        Some(None) => argument.constraint.optional,
+        Some(Some(value)) => constrained(&argument.constraint, value).unwrap_or(!allow),
+    };
+    let places = match pointer.is_empty() || value.is_object() {
+        true => places(&value, &pointer),
+        // Arguments are an object (MCP, "Tools: Calling Tools").
+        false => vec![None],
+    };
+    match allow {
+        true => places.iter().all(holds),
+        false => places.iter().any(holds),
     }
 }
 

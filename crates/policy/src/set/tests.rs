@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    Caller, HttpBlock, Kind, LlmBlock, McpBlock, MethodRule, Operation, Outcome, Pattern,
-    ProviderId, Rule, ServerId,
+    Arguments, Caller, HttpBlock, Kind, LlmBlock, McpBlock, MethodRule, Operation, Outcome,
+    Pattern, ProviderId, Rule, ServerId,
 };
 
 mod cost;
@@ -96,6 +96,7 @@ fn tools(method: &str, params: &[&str]) -> Rule {
                 method: method.parse().unwrap(),
                 params: patterns(params),
             }]),
+            ..McpBlock::default()
         }],
         ..rule("r")
     }
@@ -145,6 +146,7 @@ fn call(method: &'static str, name: &'static str) -> Action<'static> {
         server: ServerId(0),
         method,
         name,
+        arguments: Arguments::Absent,
     }
 }
 

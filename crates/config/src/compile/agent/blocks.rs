@@ -6,6 +6,7 @@ use waypoint_policy::{
 };
 
 use super::One;
+use super::arguments::{TOOLS_CALL, arguments};
 use crate::compile::draft::McpSection;
 use crate::compile::missing;
 use crate::kind::ObjectKind;
@@ -200,10 +201,6 @@ impl Blocks<'_, '_> {
     }
 
     pub(super) fn mcp(&self, raw: &raw::Mcp, at: At<'_>, out: &mut Diagnostics) -> McpBlock {
-        if raw.arguments.is_some() {
-            let message = "`arguments` is not enforced yet, refusing to start without it";
-            out.error(at.key("arguments"), "not-enforced", message);
-        }
         let servers = raw.servers.as_ref().map(|names| {
             let at = at.key("servers");
             not_empty("servers", names.len(), at, out);
@@ -225,6 +222,12 @@ impl Blocks<'_, '_> {
                     let message =
                         format!("no method is called `{name}`, so this never matches{hint}");
                     out.warning(at.key("name"), "never-matches", message);
+                } else if raw.arguments.is_some() && name.as_exact() != Some(TOOLS_CALL) {
+                    let message = format!(
+                        "`arguments` are those of `{TOOLS_CALL}`, not of `{name}`; give that a block \
+                         of its own"
+                    );
+                    out.error(at.key("name"), "bad-value", message);
                 }
                 rules.push(MethodRule {
                     method: name.clone(),
@@ -233,7 +236,20 @@ impl Blocks<'_, '_> {
             }
             rules
         });
-        McpBlock { servers, methods }
+        // Without methods, a block with arguments is about the one that has any.
+        let only = || MethodRule {
+            method: TOOLS_CALL.parse().expect("a name is a pattern"),
+            params: None,
+        };
+        let has_arguments = raw.arguments.is_some();
+        let arguments = raw.arguments.as_ref();
+        McpBlock {
+            servers,
+            methods: methods.or_else(|| has_arguments.then(|| vec![only()])),
+            arguments: arguments
+                .map(|raw| self::arguments(raw, at.key("arguments"), out))
+                .unwrap_or_default(),
+        }
     }
 
     /// The server a name stands for: `route`, `proxy/route` or `namespace/proxy/route`.

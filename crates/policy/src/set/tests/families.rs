@@ -1,6 +1,7 @@
 //! The fields of each family's block.
 
 use super::*;
+use crate::{Argument, Constraint, Scalar};
 
 #[rustfmt::skip]
 #[test]
@@ -98,6 +99,56 @@ fn decides_mcp() {
     check_all(vec![
         ("another server", Strict, allow(other.clone()), ME, search, NO_TOOL),
         ("another server's session", Strict, allow(other), ME, SESSION, no_session),
+    ]);
+}
+
+#[rustfmt::skip]
+#[test]
+fn decides_arguments() {
+    let with = |json: &'static str| Action::Mcp {
+        server: ServerId(0),
+        method: "tools/call",
+        name: "search",
+        arguments: match json {
+            "best" => Arguments::Best,
+            "worst" => Arguments::Worst,
+            "" => Arguments::Absent,
+            json => Arguments::Json(json.as_bytes()),
+        },
+    };
+    let acme = |mut rule: Rule| {
+        let one_of = Some(vec![Scalar::String("acme".into())]);
+        rule.mcp[0].arguments = vec![Argument {
+            pointer: "/owner".parse().unwrap(),
+            constraint: Constraint { one_of, ..Constraint::default() },
+        }];
+        rule
+    };
+    let tool = || acme(tools("tools/call", &["search", "s*"]));
+    let mut both = allow(tool());
+    both[0].rules.push(Rule { name: "all".into(), ..tools("tools/call", &["*"]) });
+    let also = |mut policies: Vec<AgentPolicy>, more: Vec<AgentPolicy>| { policies.extend(more); policies };
+    let (ok, no, list) = (r#"{"owner":"acme"}"#, r#"{"owner":5}"#, "best");
+    check_all(vec![
+        ("allow", Strict, allow(tool()), ME, with(ok), BY_R),
+        ("allow another value", Strict, allow(tool()), ME, with(no), NO_TOOL),
+        ("allow no arguments", Strict, allow(tool()), ME, with(""), NO_TOOL),
+        ("a conditional allow lists", Strict, allow(tool()), ME, with(list), BY_R),
+        ("and does not hold at worst", Strict, allow(tool()), ME, with("worst"), NO_TOOL),
+        ("and opens the session", Strict, allow(tool()), ME, SESSION, "allow by AgentPolicy infra/a rule r"),
+        ("another rule allows", Strict, both.clone(), ME, with(no), "allow by AgentPolicy infra/a rule all"),
+        ("whatever the arguments", Strict, both, ME, with("worst"), "allow by AgentPolicy infra/a rule all"),
+        ("an allow of every method", Strict, allow(acme(all_mcp())), ME, with(ok), BY_R),
+        ("is about tools alone", Strict, allow(acme(all_mcp())), ME, call("prompts/get", "p"), NO_TOOL),
+        ("deny", Graduated, deny(tool()), ME, with(ok), DENY_TOOL),
+        ("deny what cannot be told", Graduated, deny(tool()), ME, with(no), DENY_TOOL),
+        ("deny no arguments", Graduated, deny(tool()), ME, with(""), GRADUATED),
+        ("a conditional deny does not hide", Graduated, deny(tool()), ME, with(list), GRADUATED),
+        ("but may hold at worst", Graduated, deny(tool()), ME, with("worst"), DENY_TOOL),
+        ("nor takes it the session", Graduated, deny(acme(all_mcp())), ME, SESSION, GRADUATED),
+        ("nor prompts", Graduated, deny(acme(all_mcp())), ME, call("prompts/get", "p"), GRADUATED),
+        ("deny beats allow", Strict, also(allow(tool()), deny(tool())), ME, with(ok), DENY_TOOL),
+        ("a dry deny is told of", Graduated, dry(deny(tool())), ME, with(ok), "allow by Posture Graduated; would deny: AgentPolicy infra/d rule r"),
     ]);
 }
 

@@ -3,6 +3,7 @@
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{super::naive::Naive, *};
+use crate::{Argument, Constraint, JsonType, Scalar};
 
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -103,8 +104,128 @@ fn mcp_block() -> impl Strategy<Value = McpBlock> {
     (
         option::weighted(0.4, vec((0..3u32).prop_map(ServerId), 0..3)),
         option::weighted(0.8, vec(rule, 0..4)),
+        prop_oneof![3 => Just(vec![]), 2 => vec(argument(), 1..3)],
     )
-        .prop_map(|(servers, methods)| McpBlock { servers, methods })
+        .prop_map(|(servers, methods, arguments)| McpBlock {
+            servers,
+            methods,
+            arguments,
+        })
+}
+
+fn argument() -> impl Strategy<Value = Argument> {
+    let pointer = select(vec![
+        "", "/a", "/a", "/b", "/a/b", "/a/*", "/a/0", "/a/*/b", "/*",
+    ]);
+    let scalar = || {
+        select(vec![
+            Scalar::Null,
+            Scalar::Bool(true),
+            Scalar::Number("1".parse().unwrap()),
+            Scalar::Number("2.50".parse().unwrap()),
+            Scalar::String("a".into()),
+            Scalar::String("ab".into()),
+        ])
+    };
+    let number = || select(vec!["-1", "1", "25e-1", "3"]).prop_map(|n| n.parse().unwrap());
+    let types = vec![
+        JsonType::String,
+        JsonType::Number,
+        JsonType::Integer,
+        JsonType::Boolean,
+        JsonType::Array,
+        JsonType::Object,
+        JsonType::Null,
+    ];
+    let constraint = (
+        option::weighted(0.3, vec(scalar(), 1..3)),
+        option::weighted(0.2, vec(scalar(), 1..3)),
+        option::weighted(0.2, select(vec!["^a", "b$", "a"])),
+        option::weighted(0.2, number()),
+        option::weighted(0.2, number()),
+        option::weighted(0.1, 0..3u64),
+        option::weighted(0.1, 0..3u64),
+        option::weighted(0.3, select(types)),
+        any::<bool>(),
+    );
+    let constraint = constraint.prop_map(
+        |(one_of, none_of, pattern, min, max, min_length, max_length, is, optional)| Constraint {
+            one_of,
+            none_of,
+            pattern: pattern.map(|text| text.parse().unwrap()),
+            min,
+            max,
+            min_length,
+            max_length,
+            is,
+            optional,
+        },
+    );
+    (pointer, constraint).prop_map(|(pointer, constraint)| Argument {
+        pointer: pointer.parse().unwrap(),
+        constraint,
+    })
+}
+
+/// Arguments that own their text.
+#[derive(Debug, Clone)]
+enum Given {
+    Best,
+    Worst,
+    Absent,
+    Json(String),
+}
+
+impl Given {
+    fn arguments(&self) -> Arguments<'_> {
+        match self {
+            Self::Best => Arguments::Best,
+            Self::Worst => Arguments::Worst,
+            Self::Absent => Arguments::Absent,
+            Self::Json(json) => Arguments::Json(json.as_bytes()),
+        }
+    }
+}
+
+fn given() -> impl Strategy<Value = Given> {
+    let leaf = select(vec![
+        "null",
+        "true",
+        "false",
+        "0",
+        "1",
+        "1.0",
+        "2.5",
+        "25e-1",
+        "4",
+        "\"a\"",
+        "\"\\u0061b\"",
+        "\"b\"",
+        "\"\"",
+    ]);
+    let value = leaf
+        .prop_map(str::to_owned)
+        .prop_recursive(3, 12, 3, |inner| {
+            let key = || select(vec!["a", "b", "\\u0061c", "A", "0"]);
+            prop_oneof![
+                vec(inner.clone(), 0..3).prop_map(|items| format!("[ {} ]", items.join(", "))),
+                proptest::collection::btree_map(key(), inner, 0..3).prop_map(|members| {
+                    let members = members
+                        .iter()
+                        .map(|(key, value)| format!("\"{key}\" :{value}"));
+                    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+                }),
+            ]
+        });
+    let object =
+        (value.clone(), value.clone()).prop_map(|(a, b)| format!("{{\"a\":{a},\"b\":{b}}}"));
+    prop_oneof![
+        1 => Just(Given::Best),
+        1 => Just(Given::Worst),
+        1 => Just(Given::Absent),
+        4 => object.prop_map(Given::Json),
+        2 => value.prop_map(Given::Json),
+    ]
 }
 
 fn http_block() -> impl Strategy<Value = HttpBlock> {
@@ -193,6 +314,7 @@ struct Ask {
     bound: Option<u64>,
     port: u16,
     external: bool,
+    given: Given,
 }
 
 impl Ask {
@@ -215,6 +337,7 @@ impl Ask {
                 server: ServerId(self.id),
                 method: self.method,
                 name: &self.names.0,
+                arguments: self.given.arguments(),
             },
             _ => Action::Http {
                 method: if self.bound.is_some() { "GET" } else { "get" },
@@ -237,9 +360,10 @@ fn ask() -> impl Strategy<Value = Ask> {
         option::of(1..4u64),
         select(vec![80, 443]),
         any::<bool>(),
+        given(),
     )
         .prop_map(
-            |(kind, id, names, method, operation, bound, port, external)| Ask {
+            |(kind, id, names, method, operation, bound, port, external, given)| Ask {
                 kind,
                 id,
                 names,
@@ -248,6 +372,7 @@ fn ask() -> impl Strategy<Value = Ask> {
                 bound,
                 port,
                 external,
+                given,
             },
         )
 }
@@ -341,7 +466,14 @@ proptest! {
                     prop_assert!(allowed(&principal, entry), "{:?}", action);
                     prop_assert!(allowed(&principal, Action::LlmAny { provider }), "{:?}", action);
                 }
-                Action::Mcp { server, .. } => {
+                Action::Mcp { server, method, name, arguments } => {
+                    let with = |arguments| Action::Mcp { server, method, name, arguments };
+                    if arguments == Arguments::Worst {
+                        let any = with(Arguments::Json(br#"{"a":[1,{"b":"a"}],"b":"ab"}"#));
+                        prop_assert!(allowed(&principal, any), "{:?}", action);
+                        prop_assert!(allowed(&principal, with(Arguments::Absent)), "{:?}", action);
+                    }
+                    prop_assert!(allowed(&principal, with(Arguments::Best)), "{:?}", action);
                     prop_assert!(allowed(&principal, Action::McpSession { server }), "{:?}", action);
                 }
                 _ => {}

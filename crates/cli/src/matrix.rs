@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use waypoint_config::Snapshot;
+use waypoint_policy::istio::{NoHeaders, Protocol, Request, Verdict};
 use waypoint_policy::{Arguments as Given, By, Decision, Query};
 
 use crate::configuration::{self, GatewayName};
@@ -23,7 +24,8 @@ Example:
 
 Callers and models, tools and paths are those that the policies and providers name. A name with `*`
 stands for every other name of that form. Each cell names the rule that decides; `-` is a denial
-that no rule asked for. A tool that is allowed with some arguments only is `by arguments`.";
+that no rule asked for. A tool that is allowed with some arguments only is `by arguments`. Istio's
+policies are asked about a request without headers of its own.";
 
 /// The width that tables keep to, in characters.
 const WIDTH: usize = 120;
@@ -85,17 +87,55 @@ struct Matrix<'s> {
     decisions: Vec<Vec<Decided>>,
 }
 
+/// What Istio's policies say of the request that asks for a target, without any header of its own.
+fn istio(snapshot: &Snapshot, target: &Target<'_>, caller: &Caller) -> Verdict {
+    // Nobody reaches an LLM or MCP route without an identity, before any policy is asked.
+    if !snapshot.policy.has_istio()
+        || (target.kind != "http" && caller.principal.spiffe().is_none())
+    {
+        return Verdict::default();
+    }
+    let (method, host, path) = target.line();
+    let request = Request {
+        protocol: Protocol::Http,
+        principal: &caller.principal,
+        source_ip: None,
+        remote_ip: None,
+        destination_ip: None,
+        port: snapshot
+            .listeners
+            .first()
+            .map_or(0, |listener| listener.port),
+        sni: "",
+        method,
+        host,
+        path,
+        headers: &NoHeaders,
+        claims: None,
+    };
+    let targets = snapshot.istio.of(host);
+    snapshot.policy.authorize(&request, &targets)
+}
+
 impl<'s> Matrix<'s> {
     fn of(snapshot: &'s Snapshot) -> Self {
         let callers = callers::callers(snapshot);
         let targets = targets::targets(snapshot);
         let decide = |target: &Target<'_>, caller: &Caller| {
+            let verdict = istio(snapshot, target, caller);
+            if let Some(decision) = verdict.denial() {
+                return Decided {
+                    decision,
+                    by_arguments: false,
+                };
+            }
             let with = |arguments| {
-                snapshot.policy.decide(&Query {
+                let query = Query {
                     principal: &caller.principal,
                     targets: &target.attached,
                     action: target.action(arguments),
-                })
+                };
+                snapshot.policy.decide_after(&verdict, &query)
             };
             // What is allowed with any arguments is named by the rule that allows all of them.
             let worst = with(Given::Worst);

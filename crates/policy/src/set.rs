@@ -180,6 +180,12 @@ impl PolicySet {
         !self.istio.is_empty()
     }
 
+    /// Istio's policies, by namespace and name.
+    #[must_use]
+    pub fn istio_policies(&self) -> &[AuthorizationPolicy] {
+        self.istio.policies()
+    }
+
     /// Judges a request by Istio's policies on these targets, once and before
     /// [`decide_after`](Self::decide_after) is asked about what it wants.
     pub fn authorize(&self, request: &Request<'_>, targets: &[TargetId]) -> Verdict {

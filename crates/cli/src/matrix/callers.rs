@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use waypoint_config::Snapshot;
+use waypoint_policy::istio::{Attribute, TextMatch, Value};
 use waypoint_policy::{Principal, SpiffeId, SpiffePattern};
 
 /// What stands for every service account that has no row of its own. No Kubernetes name has `_`.
@@ -58,6 +59,7 @@ pub(super) fn callers(snapshot: &Snapshot) -> Vec<Caller> {
         }
         namespaces.extend(caller.namespace.as_ref().map(ToString::to_string));
     }
+    exact.extend(istio_principals(snapshot));
     exact.extend(
         snapshot
             .listeners
@@ -111,6 +113,22 @@ pub(super) fn callers(snapshot: &Snapshot) -> Vec<Caller> {
         is_one: false,
     });
     callers
+}
+
+/// The identities that Istio's policies name.
+fn istio_principals(snapshot: &Snapshot) -> impl Iterator<Item = SpiffeId> {
+    let rules = snapshot
+        .policy
+        .istio_policies()
+        .iter()
+        .flat_map(|p| &p.rules);
+    let tests = rules.flat_map(|rule| rule.from.iter().flatten().flatten().chain(&rule.when));
+    let about = tests.filter(|test| test.attribute == Attribute::Principal);
+    let values = about.flat_map(|test| test.values.iter().flatten().chain(&test.not_values));
+    values.filter_map(|value| match value {
+        Value::Text(TextMatch::Exact(id)) => format!("spiffe://{id}").parse().ok(),
+        _ => None,
+    })
 }
 
 /// The service account of a workload in the Gateway's namespace, `ns/name` of others of our own

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use waypoint_config::{LlmRoute, McpRoute, PathMatch, PlainRoute, Provider, Route, Snapshot};
-use waypoint_policy::{Action, AgentPolicy, Arguments, Pattern, Rule, TargetId};
+use waypoint_llm::{Dialect, path_of};
+use waypoint_policy::{Action, AgentPolicy, Arguments, Operation, Pattern, Rule, TargetId};
 
 use crate::explain::llm_targets;
 
@@ -36,6 +37,9 @@ pub(super) struct Target<'s> {
 enum Asked<'s> {
     Llm {
         provider: &'s Provider,
+        /// What a call is sent to: a host where callers use the provider's own, and the path.
+        host: &'s str,
+        path: String,
         requested: String,
         upstream: String,
     },
@@ -54,6 +58,17 @@ enum Asked<'s> {
 }
 
 impl Target<'_> {
+    /// Method, host and path of the request that asks for it.
+    pub(super) fn line(&self) -> (&str, &str, &str) {
+        match &self.asked {
+            Asked::Llm { host, path, .. } => ("POST", host, path),
+            Asked::Mcp { route, .. } => ("POST", "", &route.prefix),
+            Asked::Http {
+                method, host, path, ..
+            } => (method, host, path),
+        }
+    }
+
     /// The question for policy, for a tool that is called with these arguments.
     pub(super) fn action<'a>(&'a self, arguments: Arguments<'a>) -> Action<'a> {
         match &self.asked {
@@ -61,6 +76,7 @@ impl Target<'_> {
                 provider,
                 requested,
                 upstream,
+                ..
             } => Action::Llm {
                 provider: provider.llm.id,
                 requested,
@@ -159,11 +175,26 @@ fn llm<'s>(
             attached: llm_targets(snapshot, Some(route), provider),
             asked: Asked::Llm {
                 provider,
+                host: match route.host_form {
+                    true => &provider.endpoint.host,
+                    false => "",
+                },
+                path: path(provider, route),
                 requested,
                 upstream,
             },
         });
     }
+}
+
+/// Where a chat with a provider is sent to, through a route.
+fn path(provider: &Provider, route: &LlmRoute) -> String {
+    let operation = match provider.llm.dialect {
+        Dialect::OpenAi => Operation::Chat,
+        Dialect::Anthropic => Operation::Messages,
+    };
+    let prefix = route.prefix.trim_end_matches('/');
+    format!("{prefix}{}", path_of(operation, None))
 }
 
 /// The models that can be asked of a provider through a route: requested and upstream names.

@@ -87,6 +87,19 @@ impl One<'_> {
             self.rule(rule, name, at.key("rules").index(index), out)
         });
         let rules: Vec<IstioRule> = rules.collect();
+        let of_token = |rule: &&IstioRule| {
+            let sides = rule.from.iter().chain(&rule.to).flatten().flatten();
+            let mut tests = sides.chain(&rule.when);
+            tests.any(|test| test.attribute.is_of_token())
+        };
+        if let Some(rule) = rules.iter().find(of_token) {
+            let message = format!(
+                "{} asks for claims of a token: no token is verified here yet, so no claim is ever \
+                 there",
+                rule.name
+            );
+            out.warning(object.name_at(), "never-matches", message);
+        }
         let targets = self.targets(out)?;
         Some(AuthorizationPolicy {
             name: object.name.clone(),

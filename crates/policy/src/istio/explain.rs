@@ -79,9 +79,12 @@ fn actual(attribute: &Attribute, request: &Request<'_>) -> String {
     let id = request.principal.spiffe();
     let none = || "no identity".to_owned();
     match attribute {
-        Attribute::Principal | Attribute::TrustDomain => {
-            id.map_or_else(none, |id| id.as_str().to_owned())
-        }
+        // As it is compared: without the scheme.
+        Attribute::Principal => id.map_or_else(none, |id| {
+            let bare = id.as_str().strip_prefix("spiffe://");
+            bare.unwrap_or(id.as_str()).to_owned()
+        }),
+        Attribute::TrustDomain => id.map_or_else(none, |id| id.trust_domain().to_owned()),
         Attribute::Namespace | Attribute::ServiceAccount => {
             let workload = id.map(|id| (id, id.workload()));
             match workload {

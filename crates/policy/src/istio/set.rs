@@ -9,7 +9,8 @@ use super::{
     index::{Census, Found, Row},
 };
 use crate::{
-    By, Code, Effect, Kind, Mode, Refusal, RuleName, TargetId, WOULD_DENY_MAX, decision::WouldDeny,
+    By, Code, Decision, Effect, Kind, Mode, Refusal, RuleName, TargetId, WOULD_DENY_MAX,
+    decision::WouldDeny,
 };
 
 /// Rules that do the same, and whether they are in force.
@@ -108,6 +109,11 @@ impl IstioSet {
         }
         set.policies = policies;
         set
+    }
+
+    /// By namespace and name.
+    pub(crate) fn policies(&self) -> &[AuthorizationPolicy] {
+        &self.policies
     }
 
     /// Whether there is any policy at all.
@@ -259,6 +265,13 @@ impl Verdict {
     #[must_use]
     pub fn would_deny(&self) -> &[Arc<RuleName>] {
         &self.would_deny
+    }
+
+    /// The decision, if it has been made here: a denial.
+    #[must_use]
+    pub fn denial(&self) -> Option<Decision> {
+        let denied = Decision::deny(Code::Forbidden, self.denied.clone()?);
+        Some(denied.with_would_deny(self.would_deny.clone()))
     }
 
     /// Whether the request may go on to the other kinds.

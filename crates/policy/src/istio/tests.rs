@@ -329,3 +329,86 @@ fn nothing_attached_decides_nothing() {
         "AuthorizationPolicy ns/p (Allow, Enforce): rules: expected nothing (there are no rules), got a request"
     );
 }
+
+/// Policies that differ in one field only, and a request that the last of them is about.
+fn alike(count: usize, differ: &str) -> Vec<Written> {
+    let one = |index: usize| {
+        let number = |name: &str| if name == differ { index } else { 0 };
+        let from = vec![(
+            "principals",
+            vec![format!("td/ns/n/sa/a{}", number("principals"))],
+            vec![],
+        )];
+        let to = vec![
+            (
+                "hosts",
+                vec![format!("h{}.example", number("hosts"))],
+                vec![],
+            ),
+            ("paths", vec![format!("/p{}/*", number("paths"))], vec![]),
+        ];
+        Written {
+            name: format!("p{index:05}"),
+            target: 0,
+            action: IstioAction::Allow,
+            mode: Mode::Enforce,
+            rules: vec![WrittenRule {
+                from: Some(vec![from]),
+                to: Some(vec![to]),
+                when: vec![],
+            }],
+        }
+    };
+    (0..count).map(one).collect()
+}
+
+/// The cost of a question must not grow with the number of policies, whatever tells them apart.
+#[test]
+fn candidates_do_not_grow_with_policies() {
+    for differ in ["principals", "hosts", "paths"] {
+        for count in [10, 1_000, 10_000] {
+            let policies = alike(count, differ);
+            let mut census = index::Census::default();
+            let compiled: Vec<_> = policies.iter().map(compiled).collect();
+            for policy in &compiled {
+                census.count(&policy.rules[0]);
+            }
+            let mut row = index::Row::default();
+            for (number, policy) in (0..).zip(&compiled) {
+                row.file(number, &policy.rules[0], &census);
+            }
+            let number = |name: &str| if name == differ { count - 1 } else { 0 };
+            let id = format!("spiffe://td/ns/n/sa/a{}", number("principals"));
+            let principal = Principal::Workload(id.parse().unwrap());
+            let (host, path) = (
+                format!("h{}.example", number("hosts")),
+                format!("/p{}/x", number("paths")),
+            );
+            let request = Request {
+                protocol: Protocol::Http,
+                principal: &principal,
+                source_ip: None,
+                remote_ip: None,
+                destination_ip: None,
+                port: 80,
+                sni: "",
+                method: "GET",
+                host: &host,
+                path: &path,
+                headers: &NoHeaders,
+                claims: None,
+            };
+            let mut found = index::Found::new();
+            row.find(&request, &mut found);
+            let last = u32::try_from(count - 1).unwrap();
+            assert_eq!(found.as_slice(), [last], "{differ}, {count}");
+            let set = set(&policies);
+            let target = set.target(&object(0)).unwrap();
+            let verdict = set.authorize(&request, &[target]);
+            assert_eq!(
+                verdict.allowed().map(|rule| &*rule.policy.name),
+                Some(&*policies[count - 1].name)
+            );
+        }
+    }
+}

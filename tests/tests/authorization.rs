@@ -108,6 +108,28 @@ async fn denies_come_first_and_an_allow_denies_what_it_does_not_name() {
             }
         }
     }
+    // What decided is counted by rule; one that never does stays at 0.
+    let metrics = waypoint.metrics().await;
+    for (policy, rule, hits) in [
+        ("allow", "rule[0]", 1.0),
+        ("deny", "rule[0]", 2.0),
+        ("deny", "rule[1]", 1.0),
+    ] {
+        let labels = [
+            ("kind", "AuthorizationPolicy"),
+            ("policy", policy),
+            ("rule", rule),
+        ];
+        assert_eq!(
+            metrics.sum("waypoint_rule_hits_total", &labels),
+            hits,
+            "{policy} {rule}"
+        );
+    }
+    let dump = waypoint.admin("/config_dump").await.json();
+    let hits = dump["rule_hits"].as_array().unwrap();
+    assert_eq!(hits.len(), 3, "{dump}");
+    assert_eq!(hits[1]["hits"], 2, "{dump}");
     // Without an identity: no principal matches.
     let answer = waypoint.anonymous().call(&get("/open/a")).await.unwrap();
     assert_eq!(answer.status, 403);

@@ -35,6 +35,13 @@ impl Snapshot {
             "generation": self.generation,
             "gateway": self.gateway,
             "posture": self.policy.posture().as_str(),
+            "authorization_policies": self.policy.istio_policies().iter().map(|policy| json!({
+                "name": policy.name,
+                "targets": policy.targets,
+                "action": format!("{:?}", policy.action).to_ascii_uppercase(),
+                "mode": policy.mode,
+                "rules": policy.rules.len(),
+            })).collect::<Vec<_>>(),
             "parameters": {
                 "trust_domains": parameters.trust_domains,
                 "allow_private_endpoints":

@@ -141,7 +141,9 @@ impl Admin {
             "/healthz" => text(StatusCode::OK, "ok"),
             "/config_dump" => {
                 let state = self.waypoint.state.load();
-                let dump = state.snapshot.redacted_json();
+                let mut dump = state.snapshot.redacted_json();
+                let metrics = &self.waypoint.recorder.metrics;
+                dump["rule_hits"] = metrics.rule_hits(&state.snapshot.policy).into();
                 let pretty = serde_json::to_vec_pretty(&dump).unwrap_or_default();
                 json(StatusCode::OK, pretty)
             }

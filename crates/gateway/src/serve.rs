@@ -200,12 +200,9 @@ impl Gateway {
                 gateway.admin.push((port, listener));
             }
         }
-        gateway
-            .waypoint
-            .recorder
-            .metrics
-            .generation
-            .set(metric(snapshot.generation));
+        let metrics = &gateway.waypoint.recorder.metrics;
+        metrics.generation.set(metric(snapshot.generation));
+        metrics.rules(&snapshot.policy);
         Ok(gateway)
     }
 
@@ -295,11 +292,9 @@ impl Gateway {
         );
         self.waypoint.state.store(Arc::new(state));
         self.start_listeners();
-        self.waypoint
-            .recorder
-            .metrics
-            .generation
-            .set(metric(snapshot.generation));
+        let metrics = &self.waypoint.recorder.metrics;
+        metrics.generation.set(metric(snapshot.generation));
+        metrics.rules(&snapshot.policy);
         tracing::info!(generation = snapshot.generation, "configuration in force");
         let _ = self.generation.send(snapshot.generation);
     }

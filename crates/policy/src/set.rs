@@ -237,22 +237,24 @@ impl PolicySet {
         would_deny: &mut WouldDeny,
     ) -> Decision {
         let denied = |by| Decision::deny(denial_code(&query.action), by);
+        // No Allow rule is about somebody without an identity.
+        let allow = who.and_then(|_| self.first(Class::Allow, found, asked));
+        let granted = allow.is_some();
         let decision = if let Some(rule) = self.first(Class::Deny, found, asked) {
             denied(By::Rule(rule))
-        } else if who.is_some()
-            && let Some(rule) = self.first(Class::Allow, found, asked)
-        {
+        } else if let Some(rule) = allow {
             Decision::allow(By::Rule(rule))
         } else {
             let posture = self.settings.posture;
             let covered = self.covers(query.targets, query.action.family());
             let within = !covered && posture.permits(&query.action, who, &self.settings);
-            // Graduated: an Istio ALLOW that matched stands for the caller's own namespace.
+            // Graduated: an Istio ALLOW that matched stands for the caller's own namespace, and is
+            // named where the posture would have allowed as well.
             let istio = (verdict.allowed())
                 .filter(|_| !covered && posture != Posture::Strict)
-                .filter(|_| query.action.family() != Family::Http);
+                .filter(|_| within || query.action.family() != Family::Http);
             match (posture, covered, istio) {
-                (_, false, Some(rule)) if !within => Decision::allow(By::Rule(Arc::clone(rule))),
+                (_, _, Some(rule)) => Decision::allow(By::Rule(Arc::clone(rule))),
                 (Posture::Observe, _, _) => {
                     match (within, covered) {
                         (true, _) => {}
@@ -267,9 +269,8 @@ impl PolicySet {
             }
         };
         self.dry_denies(found, asked, would_deny);
-        let lapses = matches!(decision.by(), By::Uncovered(_)) && decision.is_allowed();
+        let lapses = decision.is_allowed() && !granted;
         if lapses && !self.covers(query.targets, query.action.family()) {
-            // No Allow rule is about somebody without an identity.
             let none = Found::new();
             let found = if who.is_some() { found } else { &none };
             self.dry_lapses(query, found, asked, would_deny);

@@ -7,7 +7,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 use waypoint_mesh::ConnectionResult;
-use waypoint_policy::{By, Code, ObjectName};
+use waypoint_policy::{By, Code, Kind, ObjectName, PolicySet};
 
 use super::RequestRecord;
 use super::principals::Principals;
@@ -20,6 +20,10 @@ const SECONDS: &[f64] = &[
 const TOKENS: &[f64] = &[
     1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0,
 ];
+/// What names a rule.
+const RULE: [&str; 4] = ["kind", "namespace", "policy", "rule"];
+/// Rules beyond this have a counter from their first hit on.
+const RULES_MAX: usize = 2_000;
 /// Where a label has nothing to say.
 const NONE: &str = "";
 
@@ -31,6 +35,7 @@ pub(crate) struct Metrics {
     requests: IntCounterVec,
     decisions: IntCounterVec,
     would_deny: IntCounterVec,
+    rule_hits: IntCounterVec,
     connections: IntCounterVec,
     attempts: IntCounterVec,
     token_usage: HistogramVec,
@@ -77,6 +82,11 @@ impl Metrics {
                 "waypoint_would_deny_total",
                 "Decisions that a dry-run policy, or an observed default, would have denied.",
                 &["policy", "rule"],
+            ),
+            rule_hits: counters(
+                "waypoint_rule_hits_total",
+                "Requests that a rule decided, by the rule's object and name; a rule that never decides stays at 0.",
+                &RULE,
             ),
             connections: counters(
                 "waypoint_connections_total",
@@ -156,6 +166,25 @@ impl Metrics {
         }
     }
 
+    /// Makes the counter of every rule in force, so that those that never decide are seen too.
+    pub(crate) fn rules(&self, policy: &PolicySet) {
+        for rule in rules(policy).take(RULES_MAX) {
+            let _ = self.rule_hits.with_label_values(&rule);
+        }
+    }
+
+    /// How often each rule in force has decided a request.
+    pub(crate) fn rule_hits(&self, policy: &PolicySet) -> Vec<serde_json::Value> {
+        let hits = |rule: [&str; 4]| {
+            let [kind, namespace, name, rule_name] = rule;
+            let hits = self.rule_hits.with_label_values(&rule).get();
+            serde_json::json!({
+                "kind": kind, "namespace": namespace, "name": name, "rule": rule_name, "hits": hits,
+            })
+        };
+        rules(policy).take(RULES_MAX).map(hits).collect()
+    }
+
     pub(crate) fn connection(&self, listener: &str, result: ConnectionResult) {
         self.connections
             .with_label_values(&[listener, result.as_str()])
@@ -208,6 +237,12 @@ impl Metrics {
             let policy = record.by.as_ref().map_or(NONE, policy_label);
             self.decisions
                 .with_label_values(&[decision, record.action.kind, mode, code, policy, principal])
+                .inc();
+        }
+        if let Some(By::Rule(rule)) = &record.by {
+            let name = &rule.policy;
+            self.rule_hits
+                .with_label_values(&[rule.kind, &*name.namespace, &*name.name, &*rule.rule])
                 .inc();
         }
         for rule in &record.would_deny {
@@ -289,6 +324,23 @@ impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.gauge.dec();
     }
+}
+
+/// Kind, namespace, name and rule of every rule in force.
+fn rules(policy: &PolicySet) -> impl Iterator<Item = [&str; 4]> {
+    let agents = policy.policies().iter().flat_map(|policy| {
+        let of = &policy.name;
+        let kind = Kind::AgentPolicy.as_str();
+        let rules = policy.rules.iter();
+        rules.map(move |rule| [kind, &*of.namespace, &*of.name, &*rule.name])
+    });
+    let istio = policy.istio_policies().iter().flat_map(|policy| {
+        let of = &policy.name;
+        let kind = Kind::AuthorizationPolicy.as_str();
+        let rules = policy.rules.iter();
+        rules.map(move |rule| [kind, &*of.namespace, &*of.name, &*rule.name])
+    });
+    agents.chain(istio)
 }
 
 /// The policy that decided, or the kind of default that did.

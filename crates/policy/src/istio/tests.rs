@@ -412,3 +412,82 @@ fn candidates_do_not_grow_with_policies() {
         }
     }
 }
+
+/// DESIGN of the postures: an Istio ALLOW that matched opens models and tools, not the way out.
+#[test]
+fn an_allow_that_matched_stands_for_the_own_namespace() {
+    use crate::{Action, Operation, ProviderId, Query, ServerId};
+    let rule = WrittenRule {
+        from: Some(vec![vec![("namespaces", vec!["a".into()], vec![])]]),
+        ..WrittenRule::default()
+    };
+    let allow = Written {
+        name: "p".into(),
+        target: 0,
+        action: IstioAction::Allow,
+        mode: Mode::Enforce,
+        rules: vec![rule],
+    };
+    let principal = Principal::Workload("spiffe://td/ns/a/sa/x".parse().unwrap());
+    let request = Request {
+        protocol: Protocol::Http,
+        principal: &principal,
+        source_ip: None,
+        remote_ip: None,
+        destination_ip: None,
+        port: 80,
+        sni: "",
+        method: "GET",
+        host: "h",
+        path: "/",
+        headers: &NoHeaders,
+        claims: None,
+    };
+    let llm = Action::Llm {
+        provider: ProviderId(0),
+        requested: "m",
+        upstream: "m",
+        operation: Some(Operation::Chat),
+        max_output_tokens: None,
+    };
+    let session = Action::McpSession {
+        server: ServerId(0),
+    };
+    let http = |external| Action::Http {
+        method: "GET",
+        host: "h",
+        path: "/",
+        port: 80,
+        external,
+    };
+    for (posture, action, without, with) in [
+        (Posture::Graduated, llm, false, true),
+        (Posture::Graduated, session, false, true),
+        (Posture::Graduated, http(false), true, true),
+        (Posture::Graduated, http(true), false, false),
+        (Posture::Strict, llm, false, false),
+        (Posture::Strict, http(false), false, false),
+        (Posture::Observe, llm, true, true),
+    ] {
+        let settings = Settings {
+            posture,
+            namespace: "ns".into(),
+            trust_domains: vec!["td".into()],
+        };
+        let set = PolicySet::compile_all(vec![], vec![compiled(&allow)], settings);
+        let targets = [set.target(&object(0)).unwrap()];
+        let query = Query {
+            principal: &principal,
+            targets: &targets,
+            action,
+        };
+        let case = format!("{posture} {action:?}");
+        assert_eq!(set.decide(&query).is_allowed(), without, "{case}");
+        let verdict = set.authorize(&request, &targets);
+        let decision = set.decide_after(&verdict, &query);
+        assert_eq!(decision.is_allowed(), with, "{case}");
+        let by_rule = matches!(decision.by(), By::Rule(rule) if rule.kind == "AuthorizationPolicy");
+        assert_eq!(by_rule, with, "{case}");
+        assert!(decision.would_deny().is_empty(), "{case}");
+    }
+}

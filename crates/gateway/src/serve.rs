@@ -203,6 +203,7 @@ impl Gateway {
         let metrics = &gateway.waypoint.recorder.metrics;
         metrics.generation.set(metric(snapshot.generation));
         metrics.rules(&snapshot.policy);
+        gateway.say_missing_credentials(&snapshot);
         Ok(gateway)
     }
 
@@ -295,8 +296,27 @@ impl Gateway {
         let metrics = &self.waypoint.recorder.metrics;
         metrics.generation.set(metric(snapshot.generation));
         metrics.rules(&snapshot.policy);
+        self.say_missing_credentials(&snapshot);
         tracing::info!(generation = snapshot.generation, "configuration in force");
         let _ = self.generation.send(snapshot.generation);
+    }
+
+    /// A provider whose key is not there is served: its calls are refused one by one, and the key
+    /// may come later. But whoever starts us should not learn it from a caller.
+    fn say_missing_credentials(&self, snapshot: &Snapshot) {
+        for provider in &snapshot.providers {
+            if self
+                .waypoint
+                .credentials
+                .secret(&provider.credential)
+                .is_err()
+            {
+                tracing::warn!(
+                    provider = %provider.llm.name,
+                    "the credential of this provider cannot be read: its calls are refused until it can"
+                );
+            }
+        }
     }
 
     fn start_listeners(&mut self) {

@@ -152,27 +152,107 @@ async fn a_policy_without_rules_denies_all_and_one_on_trial_nothing() {
     assert_eq!(event["would_deny"][0]["name"], "none", "{event}");
 }
 
+/// Whoever could choose by a name of his own which policies count could choose none, or others'.
 #[tokio::test]
-async fn policies_of_a_service_are_about_requests_to_its_name() {
-    let service_policy = object(
-        "security.istio.io/v1beta1",
-        "AuthorizationPolicy",
-        "of-app",
-        "targetRefs: [{kind: Service, name: app}]\naction: DENY\nrules: [{}]",
+async fn policies_of_a_service_are_about_what_goes_there_whatever_it_is_called() {
+    let of = |service: &str, name: &str, spec: &str| {
+        let target = format!("targetRefs: [{{kind: Service, name: {service}}}]\n");
+        let spec = format!("{target}{spec}");
+        object(
+            "security.istio.io/v1beta1",
+            "AuthorizationPolicy",
+            name,
+            &spec,
+        )
+    };
+    let (one, two) = (
+        Upstream::always(Reply::whole(200, &[], "one")).await,
+        Upstream::always(Reply::whole(200, &[], "two")).await,
     );
-    let (_upstream, waypoint) = start(&service_policy).await;
-    let ann = waypoint.workload(ANN);
-    for (host, status) in [
-        ("app.agents.svc.cluster.local", 403),
-        ("APP.agents", 403),
-        ("app", 403),
-        ("app.example.com", 200),
+    let models = Upstream::always(chat_answer()).await;
+    let rules = "\
+rules:
+- matches: [{path: {value: /two}}]
+  backendRefs: [{name: two, port: 80}]
+- backendRefs: [{name: one, port: 80}]
+";
+    let objects = [
+        service("one", &one, "http"),
+        service("two", &two, "http"),
+        http_route("app", rules),
+        provider("openai", "OpenAI", &models, ""),
+        route("llm", "- backendRefs: [{name: openai}]"),
+        of(
+            "one",
+            "open",
+            "rules: [{to: [{operation: {methods: [GET, POST]}}]}]",
+        ),
+        of("two", "closed", "action: DENY\nrules: [{}]"),
+    ];
+    let waypoint = Setup::new(&objects.concat()).start().await;
+    let other = waypoint.workload(OTHER);
+    for host in [
+        "one",
+        "two",
+        "one.agents.svc.cluster.local",
+        "app.example.com",
+        "ONE.",
+        "one..",
     ] {
-        let answer = ann
-            .call(&Request::new("GET", "/").host(host))
-            .await
-            .unwrap();
-        assert_eq!(answer.status, status, "{host}");
+        for (method, path, status) in [("GET", "/", 200), ("PUT", "/", 403), ("GET", "/two", 403)] {
+            let request = Request::new(method, path).host(host);
+            let answer = other.call(&request).await.unwrap();
+            assert_eq!(answer.status, status, "{host} {method} {path}");
+        }
+        let answer = other.call(&chat("m").host(host)).await.unwrap();
+        assert_eq!(answer.status, 403, "a model, by {host}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_judged_is_what_is_forwarded() {
+    let deny = policy(
+        "deny",
+        "action: DENY
+rules:
+- to: [{operation: {paths: [\"/caf%c3%a9\", \"/a//b\", \"/x%7ey*\"]}}]
+- when: [{key: \"request.headers[:authority]\", values: [evil.example]}]
+- when: [{key: \"request.headers[:method]\", values: [DELETE]}]
+- when: [{key: \"request.headers[x-limited]\", notValues: [\"true\"]}]
+  to: [{operation: {paths: [/limited]}}]
+- from: [{source: {namespaces: [elsewhere]}}]
+",
+    );
+    let (upstream, waypoint) = start(&deny).await;
+    let limited = get("/limited").header("x-limited", "true");
+    for (case, request, status) in [
+        ("another path", get("/cafe"), 200),
+        ("lower-case escapes", get("/caf%c3%a9"), 403),
+        ("upper-case escapes", get("/caf%C3%A9"), 403),
+        ("slashes as written", get("/a//b"), 403),
+        ("slashes merged", get("/a/b"), 403),
+        ("an escape of a plain character", get("/x~y/z"), 403),
+        ("a host", get("/").host("evil.example"), 403),
+        ("a method", Request::new("DELETE", "/").host("a"), 403),
+        ("a header", limited.clone(), 200),
+        (
+            "a header that goes no further",
+            limited.header("connection", "x-limited"),
+            403,
+        ),
+    ] {
+        let answer = waypoint.workload(ANN).call(&request).await.unwrap();
+        assert_eq!(answer.status, status, "{case}");
+    }
+    assert_eq!(upstream.last().header("x-limited"), Some("true"));
+    // The same over HTTP/2, where the host has another place.
+    let mut http2 = waypoint.workload(ANN).connect_http2().await.unwrap();
+    let answer = http2.call(&get("/").host("evil.example")).await.unwrap();
+    assert_eq!(answer.status, 403);
+    // A namespace is one wherever it stands in an identity.
+    for id in [OTHER, "spiffe://cluster.local/ns/elsewhere/sa/eve/more"] {
+        let answer = waypoint.workload(id).call(&get("/cafe")).await.unwrap();
+        assert_eq!(answer.status, 403, "{id}");
     }
 }
 

@@ -26,3 +26,4 @@ mod plain_timeouts;
 mod regressions;
 mod through;
 mod tls_upstreams;
+mod tokens;

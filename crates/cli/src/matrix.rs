@@ -113,8 +113,7 @@ fn istio(snapshot: &Snapshot, target: &Target<'_>, caller: &Caller) -> Verdict {
         headers: &NoHeaders,
         claims: None,
     };
-    let targets = snapshot.istio.of(host);
-    snapshot.policy.authorize(&request, &targets)
+    snapshot.authorize(&request, &target.behind)
 }
 
 impl<'s> Matrix<'s> {

@@ -11,6 +11,7 @@ mod llm;
 mod mcp;
 mod parameters;
 mod refs;
+mod request_authentication;
 mod set;
 mod solo;
 
@@ -100,13 +101,16 @@ fn one(
     drafts.report_equal(out);
     drafts.warn_unreachable(&chosen, out);
     let addressed = addressed(set, name, &chosen.parameters.dns_suffix);
+    let authentication = request_authentication::compile(set, &chosen, &mesh, &addressed, out);
     let settings = Settings {
         posture: parameters.posture,
         namespace: name.namespace.clone(),
         trust_domains,
     };
     let policy = PolicySet::compile_all(policies, istio, settings);
-    Some(finish(name, chosen, drafts, addressed, policy))
+    let mut snapshot = finish(name, chosen, drafts, addressed, policy);
+    snapshot.authentication = authentication;
+    Some(snapshot)
 }
 
 fn finish(
@@ -154,6 +158,7 @@ fn finish(
                 .into_iter()
                 .filter_map(|(host, object)| Some((host, policy.target(&object)?))),
         ),
+        authentication: Vec::new(),
         parameters: chosen.parameters,
         listeners: chosen.listeners,
         policy,

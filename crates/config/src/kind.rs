@@ -23,6 +23,7 @@ pub(crate) enum ObjectKind {
     LlmRoute,
     AgentPolicy,
     AuthorizationPolicy,
+    RequestAuthentication,
 }
 
 impl ObjectKind {
@@ -56,6 +57,7 @@ impl ObjectKind {
                 | Self::McpProxy
                 | Self::AgentPolicy
                 | Self::AuthorizationPolicy
+                | Self::RequestAuthentication
                 | Self::SoloGateway
                 | Self::ReferenceGrant
         )
@@ -146,7 +148,12 @@ const KINDS: &[Known] = &[
         &["v1", "v1beta1"],
         ObjectKind::AuthorizationPolicy,
     ),
-    refused("security.istio.io", "RequestAuthentication"),
+    read(
+        "security.istio.io",
+        "RequestAuthentication",
+        &["v1", "v1beta1"],
+        ObjectKind::RequestAuthentication,
+    ),
     read(
         "gateway.solo.io",
         "Gateway",

@@ -10,6 +10,7 @@ pub(crate) mod istio;
 pub(crate) mod llm;
 pub(crate) mod mcp;
 pub(crate) mod parameters;
+pub(crate) mod request_authentication;
 pub(crate) mod solo;
 mod text;
 

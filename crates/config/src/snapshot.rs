@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use smallvec::SmallVec;
 use waypoint_llm as llm;
 pub use waypoint_mcp::Denial;
+use waypoint_policy::istio::{Request, Verdict};
 use waypoint_policy::{ObjectName, PolicySet, ProviderId, Secret, ServerId, SpiffeId, TargetId};
 
 use crate::istio_targets::IstioTargets;
+use crate::jwt::RequestAuthentication;
 use crate::route::RouteTable;
 
 /// What a waypoint works with between two changes of its configuration.
@@ -26,6 +29,8 @@ pub struct Snapshot {
     pub gateway_target: Option<TargetId>,
     /// What Istio's policies for a request are attached to.
     pub istio: IstioTargets,
+    /// Which tokens are verified, by name.
+    pub authentication: Vec<RequestAuthentication>,
     /// Settings of the waypoint as a whole.
     pub parameters: Parameters,
     /// The listeners that are served, in the order they were written.
@@ -51,6 +56,56 @@ impl Snapshot {
     #[must_use]
     pub fn server(&self, id: ServerId) -> Option<&Server> {
         self.servers.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// The hosts that a route may forward to, each once: what a request through it is addressed to.
+    #[must_use]
+    pub fn hosts_behind(&self, route: &Route) -> SmallVec<[Arc<str>; 2]> {
+        let mut hosts: SmallVec<[Arc<str>; 2]> = SmallVec::new();
+        let mut add = |endpoint: &Endpoint| {
+            if !hosts.contains(&endpoint.host) {
+                hosts.push(Arc::clone(&endpoint.host));
+            }
+        };
+        match route {
+            Route::Plain(route) => {
+                let live = route.backends.iter().filter(|backend| backend.weight > 0);
+                live.for_each(|backend| add(&backend.endpoint));
+            }
+            Route::Mcp(route) => {
+                if let Some(server) = self.server(route.server) {
+                    add(&server.endpoint);
+                }
+            }
+            Route::Llm(route) => {
+                let backends = route.rules.iter().flat_map(|rule| &rule.backends);
+                let live = backends.filter(|backend| backend.weight > 0);
+                let providers = live.filter_map(|backend| self.provider(backend.provider));
+                providers.for_each(|provider| add(&provider.endpoint));
+            }
+        }
+        hosts
+    }
+
+    /// Judges a request by Istio's policies, for each of the hosts that it may be forwarded to: it
+    /// may go on only if it may go to all of them.
+    pub fn authorize(&self, request: &Request<'_>, hosts: &[Arc<str>]) -> Verdict {
+        let mut first: Option<Verdict> = None;
+        let mut asked: SmallVec<[SmallVec<[TargetId; 4]>; 2]> = SmallVec::new();
+        let names = hosts.iter().map(|host| &**host);
+        for host in names.chain(hosts.is_empty().then_some("")) {
+            let targets = self.istio.of(host);
+            if asked.contains(&targets) {
+                continue;
+            }
+            let verdict = self.policy.authorize(request, &targets);
+            if verdict.denied().is_some() {
+                return verdict;
+            }
+            first.get_or_insert(verdict);
+            asked.push(targets);
+        }
+        first.unwrap_or_default()
     }
 
     /// The provider of this name. Linear; for commands, not for requests.

@@ -1,12 +1,13 @@
 //! Istio's policies, asked about a request as it came.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::HeaderMap;
 use pingora_core::protocols::http::ServerSession;
 use waypoint_config::Snapshot;
 use waypoint_policy::Principal;
-use waypoint_policy::istio::{Headers, Protocol, Request, Verdict};
+use waypoint_policy::istio::{Claims, Headers, Protocol, Request, Verdict};
 
 use crate::edge::Head;
 use crate::proxy::Connection;
@@ -21,13 +22,19 @@ impl Headers for Fields<'_> {
     }
 }
 
-/// What Istio's policies in this snapshot say of a request; asked again while its answer streams.
+/// What Istio's policies in this snapshot say of a request that may go to these hosts; asked again
+/// while its answer streams.
+///
+/// It is the host behind the route that chooses the policies of Services, never the caller's own
+/// `Host`: who could name another Service could borrow what that one allows.
 pub(crate) fn verdict(
     snapshot: &Snapshot,
     session: &ServerSession,
     connection: &Connection,
     principal: &Principal,
     head: &Head,
+    claims: Option<&Claims>,
+    hosts: &[Arc<str>],
 ) -> Verdict {
     if !snapshot.policy.has_istio() {
         return Verdict::default();
@@ -46,10 +53,9 @@ pub(crate) fn verdict(
         host: &head.authority,
         path: &head.path,
         headers: &Fields(headers),
-        claims: None,
+        claims,
     };
-    let targets = snapshot.istio.of(head.host());
-    snapshot.policy.authorize(&request, &targets)
+    snapshot.authorize(&request, hosts)
 }
 
 /// The last address of `X-Forwarded-For`, as an Istio waypoint takes it (`use_remote_address` is

@@ -119,6 +119,19 @@ pub(crate) fn strip_identity(head: &mut RequestHeader) {
     }
 }
 
+/// Removes what `Connection` names, which no proxy sends on: what is decided by a field must be what
+/// its receiver sees.
+pub(crate) fn strip_named(head: &mut RequestHeader) {
+    if !head.headers.contains_key(header::CONNECTION) {
+        return;
+    }
+    for name in named_by_connection(&head.headers) {
+        if !is_hop_by_hop(&name) && name != "close" {
+            head.remove_header(&name);
+        }
+    }
+}
+
 /// Names listed in `Connection`, which are hop-by-hop too.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     headers

@@ -9,6 +9,7 @@ mod credential;
 mod edge;
 mod exchange;
 mod headers;
+mod jwt;
 mod listeners;
 mod mcp_session;
 mod mcp_tasks;

@@ -29,7 +29,8 @@ pub(crate) struct Made {
 impl Made {
     fn bytes(&self) -> usize {
         let arguments = self.arguments.as_ref();
-        arguments.map_or(0, |arguments| arguments.expose().len())
+        let arguments = arguments.map_or(0, |arguments| arguments.expose().len());
+        arguments + self.name.len()
     }
 }
 

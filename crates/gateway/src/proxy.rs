@@ -12,11 +12,12 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use smallvec::SmallVec;
 use tokio::sync::watch;
 use tracing::Instrument;
 use waypoint_config::{Listener, Route, RouteQuery, Snapshot};
 use waypoint_mesh::IdentitySource;
-use waypoint_policy::istio::Verdict;
+use waypoint_policy::istio::{Claims, Verdict};
 use waypoint_policy::{Code, Principal, Refusal};
 
 use crate::authorize;
@@ -25,6 +26,7 @@ use crate::credential::Credentials;
 use crate::edge::{self, Head};
 use crate::exchange::Connector;
 use crate::headers;
+use crate::jwt;
 use crate::mcp_session::Sealer;
 use crate::mcp_tasks::Tasks;
 use crate::pipeline::{llm, mcp, plain};
@@ -101,7 +103,7 @@ pub(crate) struct Waypoint {
     /// Ticks after `state` has changed; running streams then ask again.
     pub(crate) generation: watch::Receiver<u64>,
     pub(crate) phase: watch::Receiver<Phase>,
-    pub(crate) connector: Connector,
+    pub(crate) connector: Arc<Connector>,
     pub(crate) credentials: Credentials,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) sealer: Sealer,
@@ -118,6 +120,10 @@ pub(crate) struct Context {
     pub(crate) connection: Option<Arc<Connection>>,
     /// What was asked for, as routing and policy see it.
     pub(crate) head: Option<Arc<Head>>,
+    /// Where the route may lead.
+    hosts: SmallVec<[Arc<str>; 2]>,
+    /// What the request's token says, if it brought one.
+    claims: Option<Claims>,
     /// What Istio's policies said; those of the agents' own kinds build on it.
     pub(crate) verdict: Verdict,
     pub(crate) voice: Voice,
@@ -139,7 +145,11 @@ impl Context {
         match (&self.connection, &self.head) {
             (Some(connection), Some(head)) => {
                 let principal = &self.record.principal;
-                authorize::verdict(snapshot, session, connection, principal, head)
+                let claims = self.claims.as_ref();
+                let hosts = &self.hosts;
+                authorize::verdict(
+                    snapshot, session, connection, principal, head, claims, hosts,
+                )
             }
             _ => Verdict::default(),
         }
@@ -190,7 +200,9 @@ impl Waypoint {
             session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
         }
         context.voice = voice_of_path(session.req_header().uri.path());
-        let head = Head::read(session, limits.header_bytes)?;
+        let mut head = Head::read(session, limits.header_bytes)?;
+        // What is judged is what is forwarded.
+        headers::strip_named(session.req_header_mut());
         if !is_trusted(&connection.principal, connection.expires, &state.snapshot) {
             session.set_keepalive(None);
             return Err(Refusal::new(Code::IdentityInvalid));
@@ -213,8 +225,6 @@ impl Waypoint {
         let Some(route) = find_route(&state, index, &head, session.req_header()) else {
             return Err(Refusal::new(Code::RouteNotFound));
         };
-        let head = Arc::new(head);
-        context.head = Some(Arc::clone(&head));
         let is_plain = matches!(route, Route::Plain(_));
         // Who is nobody is told so by the pipeline.
         if is_plain || context.record.principal.spiffe().is_some() {
@@ -222,6 +232,15 @@ impl Waypoint {
                 Route::Llm(_) => context.voice,
                 Route::Mcp(_) | Route::Plain(_) => Voice::Text,
             };
+            context.hosts = state.snapshot.hosts_behind(route);
+            // Boxed: a token is rare, and its future is not small.
+            let authenticate =
+                jwt::authenticate(&state, session.req_header_mut(), &mut head, &context.hosts);
+            context.claims = Box::pin(authenticate).await?;
+        }
+        let head = Arc::new(head);
+        context.head = Some(Arc::clone(&head));
+        if is_plain || context.record.principal.spiffe().is_some() {
             context.verdict = context.judge(session, &state.snapshot);
             context.record.judged(&context.verdict);
             context.verdict.permit()?;
@@ -316,6 +335,8 @@ impl ProxyHttp for Proxy {
             state,
             connection: None,
             head: None,
+            hosts: SmallVec::new(),
+            claims: None,
             verdict: Verdict::default(),
             voice: Voice::Text,
             plain: None,

@@ -21,6 +21,7 @@ use waypoint_mesh::{ConnectionResult, Events, Tunnel};
 use crate::admin::{self, Port};
 use crate::credential::Credentials;
 use crate::exchange::{Connector, Upstreams};
+use crate::jwt::KeyRing;
 use crate::listeners::{self, Listeners};
 use crate::mcp_session::Sealer;
 use crate::mcp_tasks::Tasks;
@@ -105,6 +106,7 @@ pub struct Gateway {
     rejected: Option<watch::Receiver<u64>>,
     rejected_seen: u64,
     upstreams: Upstreams,
+    ring: KeyRing,
     generation: watch::Sender<u64>,
     phase: watch::Sender<Phase>,
     /// Pingora's own flag: requests that begin after it close their connection.
@@ -143,7 +145,8 @@ impl Gateway {
     ) -> Result<Self, GatewayError> {
         // Both this and Pingora's rustls backend use the process default.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let connector = Connector::new();
+        let connector = Arc::new(Connector::new());
+        let ring = KeyRing::default();
         let upstreams = Upstreams::default();
         let mut snapshots = snapshots;
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
@@ -151,7 +154,12 @@ impl Gateway {
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let recorder = Arc::new(Recorder::new());
         let waypoint = Arc::new(Waypoint {
-            state: ArcSwap::from_pointee(State::new(Arc::clone(&snapshot), &connector, &upstreams)),
+            state: ArcSwap::from_pointee(State::new(
+                Arc::clone(&snapshot),
+                &connector,
+                &upstreams,
+                &ring,
+            )),
             generation: generation_seen,
             phase: phase_seen,
             connector,
@@ -167,6 +175,7 @@ impl Gateway {
             rejected: options.rejected,
             rejected_seen: 0,
             upstreams,
+            ring,
             generation,
             phase,
             closing: watch::channel(false).0,
@@ -290,6 +299,7 @@ impl Gateway {
             Arc::clone(&snapshot),
             &self.waypoint.connector,
             &self.upstreams,
+            &self.ring,
         );
         self.waypoint.state.store(Arc::new(state));
         self.start_listeners();

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use waypoint_config::{Provider, Server, Snapshot};
+use waypoint_config::{JwtKeys, JwtRule, Provider, Server, Snapshot};
 use waypoint_policy::{ProviderId, ServerId};
 
 use crate::exchange::{Connector, Upstream, Upstreams};
+use crate::jwt::{KeyRing, Keys};
 
 /// What a request works with from its start to its end.
 #[derive(Debug)]
@@ -13,15 +14,27 @@ pub(crate) struct State {
     pub(crate) snapshot: Arc<Snapshot>,
     providers: Vec<Arc<Upstream>>,
     servers: Vec<Arc<Upstream>>,
+    /// By policy, then by rule, as the snapshot has them.
+    keys: Vec<Vec<Arc<Keys>>>,
 }
 
 impl State {
     pub(crate) fn new(
         snapshot: Arc<Snapshot>,
-        connector: &Connector,
+        connector: &Arc<Connector>,
         upstreams: &Upstreams,
+        ring: &KeyRing,
     ) -> Self {
         let private = &snapshot.parameters.allow_private;
+        let of = |rule: &JwtRule| {
+            ring.of(&rule.keys, connector, |endpoint| {
+                upstreams.of(connector, endpoint, private)
+            })
+        };
+        let policies = snapshot.authentication.iter();
+        let keys = policies
+            .map(|policy| policy.rules.iter().map(of).collect())
+            .collect();
         let providers = snapshot.providers.iter();
         let servers = snapshot.servers.iter();
         Self {
@@ -31,8 +44,17 @@ impl State {
             servers: servers
                 .map(|s| upstreams.of(connector, &s.endpoint, private))
                 .collect(),
+            keys,
             snapshot,
         }
+    }
+
+    /// The keys of a rule of this snapshot.
+    pub(crate) fn keys(&self, keys: &JwtKeys) -> Option<&Keys> {
+        let policies = self.snapshot.authentication.iter().zip(&self.keys);
+        let mut rules = policies.flat_map(|(policy, keys)| policy.rules.iter().zip(keys));
+        let (_, found) = rules.find(|(rule, _)| std::ptr::eq(&rule.keys, keys))?;
+        Some(found)
     }
 
     /// A provider and its connections.

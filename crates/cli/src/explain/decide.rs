@@ -1,5 +1,7 @@
 //! One request against one snapshot, in the steps the gateway takes.
 
+use std::sync::Arc;
+
 use waypoint_config::{LlmRoute, McpRoute, PlainRoute, Provider, Route, RouteQuery, Snapshot};
 use waypoint_llm::{Call, Candidate, Dialect, candidates};
 use waypoint_mcp::Ask;
@@ -28,9 +30,10 @@ pub(super) fn decide(snapshot: &Snapshot, request: &Request) -> anyhow::Result<A
     let is_judged = matches!(request.asked, Asked::Http) || request.principal.spiffe().is_some();
     let mut istio = Vec::new();
     if is_judged && snapshot.policy.has_istio() {
-        let (method, path) = ask.line(&request.asked)?;
+        let (method, path, hosts) = ask.line(&request.asked)?;
+        let line = (&*method, &*path);
         let (verdict, trace) =
-            mesh::judge(snapshot, &request.principal, &request.http, &method, &path);
+            mesh::judge(snapshot, &request.principal, &request.http, line, &hosts);
         (ask.verdict, istio) = (verdict, trace);
     }
     let mut answer = match &request.asked {
@@ -82,7 +85,7 @@ impl Asking<'_> {
         Answer {
             is_allowed: true,
             by: match self.verdict.allowed() {
-                Some(rule) => By::Rule(std::sync::Arc::clone(rule)),
+                Some(rule) => By::Rule(Arc::clone(rule)),
                 None => By::Transport("no AuthorizationPolicy denies it"),
             },
             code: None,
@@ -90,12 +93,25 @@ impl Asking<'_> {
         }
     }
 
-    /// Method and path as the gateway would see them: those of the request, else what a client of
-    /// the API would send.
-    fn line(&self, asked: &Asked) -> anyhow::Result<(String, String)> {
-        let (method, path) = match asked {
-            Asked::Http => ("GET", "/".to_owned()),
-            Asked::Mcp(mcp) => ("POST", self.mcp_route(&mcp.server)?.prefix.clone()),
+    /// Method and path as the gateway would see them, those of the request or else what a client of
+    /// the API would send; and the hosts that the route may lead to.
+    fn line(&self, asked: &Asked) -> anyhow::Result<(String, String, Vec<Arc<str>>)> {
+        let (method, path, hosts) = match asked {
+            Asked::Http => {
+                let path = self.http.path.as_deref().unwrap_or("/");
+                let normal = waypoint_config::normalize_path(path).unwrap_or(path.into());
+                let hosts = match self.route(&normal) {
+                    Some((_, route)) => self.snapshot.hosts_behind(route).to_vec(),
+                    None => Vec::new(),
+                };
+                ("GET", "/".to_owned(), hosts)
+            }
+            Asked::Mcp(mcp) => {
+                let route = self.mcp_route(&mcp.server)?;
+                let server = self.snapshot.server(route.server);
+                let hosts = server.map(|server| Arc::clone(&server.endpoint.host));
+                ("POST", route.prefix.clone(), hosts.into_iter().collect())
+            }
             Asked::Llm(llm) => {
                 let provider = self.provider(&llm.provider)?;
                 let operation = operation(llm, provider);
@@ -106,11 +122,23 @@ impl Asking<'_> {
                     Operation::Models => "GET",
                     _ => "POST",
                 };
-                (method, format!("{}{own}", prefix.trim_end_matches('/')))
+                let path = format!("{}{own}", prefix.trim_end_matches('/'));
+                let route = routes.first().and_then(|route| {
+                    let mut all = self.snapshot.routes.iter();
+                    all.find(
+                        |known| matches!(known, Route::Llm(known) if std::ptr::eq(known, *route)),
+                    )
+                });
+                let hosts = match route {
+                    Some(route) => self.snapshot.hosts_behind(route).to_vec(),
+                    None => vec![Arc::clone(&provider.endpoint.host)],
+                };
+                (method, path, hosts)
             }
         };
         let method = self.http.method.clone().unwrap_or(method.to_owned());
-        Ok((method, self.http.path.clone().unwrap_or(path)))
+        let path = self.http.path.clone().unwrap_or(path);
+        Ok((method, path, hosts))
     }
 
     fn explain(&self, targets: &[TargetId], action: Action<'_>) -> Explanation {
@@ -494,7 +522,7 @@ pub(crate) fn llm_targets(
 }
 
 /// A host without its port.
-pub(super) fn bare_host(host: &str) -> &str {
+fn bare_host(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((bare, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => bare,
         _ => host,

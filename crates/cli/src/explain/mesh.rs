@@ -1,6 +1,7 @@
 //! What Istio's policies see of the request, and what they say.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use waypoint_config::{Snapshot, normalize_path};
 use waypoint_policy::istio::{Claims, Protocol, Request, Verdict};
@@ -28,8 +29,8 @@ pub(super) fn judge(
     snapshot: &Snapshot,
     principal: &Principal,
     http: &Http,
-    method: &str,
-    path: &str,
+    (method, path): (&str, &str),
+    hosts: &[Arc<str>],
 ) -> (Verdict, Vec<TraceEntry>) {
     let mesh = &http.mesh;
     let normal = normalize_path(path).unwrap_or(path.into());
@@ -50,14 +51,24 @@ pub(super) fn judge(
         headers: &mesh.headers,
         claims: mesh.claims.as_ref(),
     };
-    let mut targets = snapshot.istio.of(super::decide::bare_host(&http.host));
-    if let Some((kind, name)) = &mesh.service {
-        let named = snapshot
+    let mut targets = snapshot.istio.of("");
+    let Some((kind, name)) = &mesh.service else {
+        for host in hosts {
+            let more = snapshot.istio.of(host).into_iter();
+            let new: Vec<_> = more.filter(|target| !targets.contains(target)).collect();
+            targets.extend(new);
+        }
+        return (
+            snapshot.authorize(&request, hosts),
+            snapshot.policy.explain_istio(&request, &targets),
+        );
+    };
+    // In the mesh it is the Service that is addressed, whatever lies behind.
+    targets.extend(
+        snapshot
             .policy
-            .target(&ObjectRef::whole(*kind, name.clone()));
-        let new = named.filter(|target| !targets.contains(target));
-        targets.extend(new);
-    }
+            .target(&ObjectRef::whole(*kind, name.clone())),
+    );
     (
         snapshot.policy.authorize(&request, &targets),
         snapshot.policy.explain_istio(&request, &targets),

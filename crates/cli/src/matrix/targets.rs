@@ -1,6 +1,7 @@
 //! The columns: models, tools and paths that providers, routes and policies name.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use waypoint_config::{LlmRoute, McpRoute, PathMatch, PlainRoute, Provider, Route, Snapshot};
 use waypoint_llm::{Dialect, path_of};
@@ -30,6 +31,8 @@ pub(super) struct Target<'s> {
     pub(super) item: String,
     /// Where policies are attached that apply.
     pub(super) attached: Vec<TargetId>,
+    /// The hosts that the route may lead to.
+    pub(super) behind: Vec<Arc<str>>,
     asked: Asked<'s>,
 }
 
@@ -129,10 +132,11 @@ pub(super) fn targets(snapshot: &Snapshot) -> Vec<Target<'_>> {
         }
     }
     for route in snapshot.routes.iter() {
+        let behind = snapshot.hosts_behind(route);
         match route {
             Route::Llm(_) => {}
-            Route::Mcp(route) => mcp(snapshot, route, &mut found),
-            Route::Plain(route) => plain(snapshot, route, &mut found),
+            Route::Mcp(route) => mcp(snapshot, route, &behind, &mut found),
+            Route::Plain(route) => plain(snapshot, route, &behind, &mut found),
         }
     }
     found
@@ -161,6 +165,9 @@ fn llm<'s>(
     if several {
         group = format!("{group} by LLMRoute {}", route.name);
     }
+    let providers = route.rules.iter().flat_map(|rule| &rule.backends);
+    let providers = providers.filter_map(|backend| snapshot.provider(backend.provider));
+    let behind: Vec<Arc<str>> = providers.map(|p| Arc::clone(&p.endpoint.host)).collect();
     for (requested, upstream) in models(snapshot, provider, route) {
         let item = match requested == upstream {
             true => requested.clone(),
@@ -173,6 +180,7 @@ fn llm<'s>(
             group: group.clone(),
             item,
             attached: llm_targets(snapshot, Some(route), provider),
+            behind: behind.clone(),
             asked: Asked::Llm {
                 provider,
                 host: match route.host_form {
@@ -251,7 +259,12 @@ fn in_order(names: BTreeSet<&str>) -> Vec<&str> {
     names
 }
 
-fn mcp<'s>(snapshot: &'s Snapshot, route: &'s McpRoute, found: &mut Vec<Target<'s>>) {
+fn mcp<'s>(
+    snapshot: &'s Snapshot,
+    route: &'s McpRoute,
+    behind: &[Arc<str>],
+    found: &mut Vec<Target<'s>>,
+) {
     let full = format!("{}/{}", route.name, route.section);
     for (method, title) in METHODS {
         let mut names: BTreeSet<&str> = BTreeSet::new();
@@ -283,6 +296,7 @@ fn mcp<'s>(snapshot: &'s Snapshot, route: &'s McpRoute, found: &mut Vec<Target<'
                 group: format!("MCP server {full}"),
                 item: format!("{title}{name}"),
                 attached: route.targets.clone(),
+                behind: behind.to_vec(),
                 asked: Asked::Mcp {
                     route,
                     method,
@@ -293,7 +307,12 @@ fn mcp<'s>(snapshot: &'s Snapshot, route: &'s McpRoute, found: &mut Vec<Target<'
     }
 }
 
-fn plain<'s>(snapshot: &'s Snapshot, route: &PlainRoute, found: &mut Vec<Target<'s>>) {
+fn plain<'s>(
+    snapshot: &'s Snapshot,
+    route: &PlainRoute,
+    behind: &[Arc<str>],
+    found: &mut Vec<Target<'s>>,
+) {
     let (PathMatch::Prefix(start) | PathMatch::Exact(start)) = &route.matched.path;
     let blocks: Vec<_> = rules(snapshot, &route.targets)
         .flat_map(|rule| &rule.http)
@@ -332,6 +351,7 @@ fn plain<'s>(snapshot: &'s Snapshot, route: &PlainRoute, found: &mut Vec<Target<
                     group: format!("Host {host}:{}", backend.endpoint.port),
                     item: format!("{method} {path}"),
                     attached: route.targets.clone(),
+                    behind: behind.to_vec(),
                     asked: Asked::Http {
                         method: (*method).to_owned(),
                         host: host.clone(),

@@ -11,7 +11,7 @@ use super::gateway::Chosen;
 use super::missing;
 use super::set::{Decoded, Set};
 use crate::kind::ObjectKind;
-use crate::object::{At, Diagnostics};
+use crate::object::{At, Diagnostics, Object};
 use crate::raw::authorization as raw;
 
 const DRY_RUN: &str = "istio.io/dry-run";
@@ -92,10 +92,13 @@ impl One<'_> {
             let mut tests = sides.chain(&rule.when);
             tests.any(|test| test.attribute.is_of_token())
         };
-        if let Some(rule) = rules.iter().find(of_token) {
+        if let Some(rule) = rules.iter().find(of_token)
+            && self.set.authentication.is_empty()
+            && !self.set.any_broken(ObjectKind::RequestAuthentication)
+        {
             let message = format!(
-                "{} asks for claims of a token: no token is verified here yet, so no claim is ever \
-                 there",
+                "{} asks for claims of a token, and there is no RequestAuthentication that would \
+                 verify one: no claim is ever there",
                 rule.name
             );
             out.warning(object.name_at(), "never-matches", message);
@@ -149,10 +152,12 @@ impl One<'_> {
         }
         let mut targets = Vec::new();
         if let Some(reference) = &spec.target_ref {
-            targets.extend(self.target(reference, at.key("targetRef"), out));
+            let at = at.key("targetRef");
+            targets.extend(target(self.set, self.mesh, object, reference, at, out));
         }
         for (index, reference) in spec.target_refs.iter().enumerate() {
-            targets.extend(self.target(reference, at.key("targetRefs").index(index), out));
+            let at = at.key("targetRefs").index(index);
+            targets.extend(target(self.set, self.mesh, object, reference, at, out));
         }
         if given[1] || given[2] {
             return Some(targets);
@@ -183,70 +188,6 @@ impl One<'_> {
         );
         out.warning(object.name_at(), "not-for-waypoints", message);
         None
-    }
-
-    fn target(&self, raw: &raw::TargetRef, at: At<'_>, out: &mut Diagnostics) -> Option<ObjectRef> {
-        let object = self.policy.object;
-        let (kind, target) = match raw.kind.as_str() {
-            "Gateway" => (ObjectKind::Gateway, Kind::Gateway),
-            "GatewayClass" => (ObjectKind::GatewayClass, Kind::GatewayClass),
-            "Service" => (ObjectKind::Service, Kind::Service),
-            "ServiceEntry" => (ObjectKind::ServiceEntry, Kind::ServiceEntry),
-            other => {
-                let message = format!(
-                    "`{other}` is not one of `Gateway`, `GatewayClass`, `Service`, `ServiceEntry`"
-                );
-                out.error(at.key("kind"), "unknown-value", message);
-                return None;
-            }
-        };
-        let group = raw.group.as_deref().unwrap_or_default();
-        let group = if group == "core" { "" } else { group };
-        if group != kind.group() {
-            // Istio reads an empty group as core, where there is no such kind. Who wrote it into a
-            // file meant the one there is.
-            if !group.is_empty() {
-                let message = format!("{} is of group `{}`, not `{group}`", raw.kind, kind.group());
-                out.error(at.key("group"), "unknown-value", message);
-                return None;
-            }
-            let message = format!(
-                "{} without `group`: taken as `group: {}`; Istio itself refuses it",
-                raw.kind,
-                kind.group()
-            );
-            out.warning(at.key("kind"), "missing-group", message);
-        }
-        let namespace = raw.namespace.as_deref().unwrap_or_default();
-        if !namespace.is_empty() && *namespace != *object.name.namespace {
-            let message = "`namespace` must be empty: a policy is attached in its own namespace";
-            out.error(at.key("namespace"), "bad-value", message);
-            return None;
-        }
-        if raw.name.is_empty() {
-            out.error(at.key("name"), "missing-field", "`name` is missing");
-            return None;
-        }
-        if target == Kind::GatewayClass {
-            if *object.name.namespace != *self.mesh.root_namespace {
-                let message = format!(
-                    "a policy for a GatewayClass must be in the root namespace `{}`",
-                    self.mesh.root_namespace
-                );
-                out.error(at.key("kind"), "bad-value", message);
-                return None;
-            }
-            return Some(ObjectRef::whole(target, ObjectName::new("", &raw.name)));
-        }
-        let name = ObjectName {
-            namespace: object.name.namespace.clone(),
-            name: raw.name.as_str().into(),
-        };
-        if !self.set.names(kind).contains(&&name) {
-            missing(self.set, kind, &name, at.key("name"), out);
-            return None;
-        }
-        Some(ObjectRef::whole(target, name))
     }
 
     fn rule(
@@ -282,4 +223,83 @@ impl One<'_> {
             when,
         }
     }
+}
+
+/// What a security policy of Istio is attached to.
+pub(super) fn target(
+    set: &Set<'_>,
+    mesh: &Mesh<'_>,
+    object: &Object,
+    raw: &raw::TargetRef,
+    at: At<'_>,
+    out: &mut Diagnostics,
+) -> Option<ObjectRef> {
+    let (kind, target) = match raw.kind.as_str() {
+        "Gateway" => (ObjectKind::Gateway, Kind::Gateway),
+        "GatewayClass" => (ObjectKind::GatewayClass, Kind::GatewayClass),
+        "Service" => (ObjectKind::Service, Kind::Service),
+        "ServiceEntry" => (ObjectKind::ServiceEntry, Kind::ServiceEntry),
+        other => {
+            let message = format!(
+                "`{other}` is not one of `Gateway`, `GatewayClass`, `Service`, `ServiceEntry`"
+            );
+            out.error(at.key("kind"), "unknown-value", message);
+            return None;
+        }
+    };
+    let group = raw.group.as_deref().unwrap_or_default();
+    let group = if group == "core" { "" } else { group };
+    if group != kind.group() {
+        // Istio reads an empty group as core, where there is no such kind. Who wrote it into a
+        // file meant the one there is.
+        if !group.is_empty() {
+            let message = format!("{} is of group `{}`, not `{group}`", raw.kind, kind.group());
+            out.error(at.key("group"), "unknown-value", message);
+            return None;
+        }
+        let message = format!(
+            "{} without `group`: taken as `group: {}`; Istio itself refuses it",
+            raw.kind,
+            kind.group()
+        );
+        out.warning(at.key("kind"), "missing-group", message);
+    }
+    let namespace = raw.namespace.as_deref().unwrap_or_default();
+    if !namespace.is_empty() && *namespace != *object.name.namespace {
+        let message = "`namespace` must be empty: a policy is attached in its own namespace";
+        out.error(at.key("namespace"), "bad-value", message);
+        return None;
+    }
+    if raw.name.is_empty() {
+        out.error(at.key("name"), "missing-field", "`name` is missing");
+        return None;
+    }
+    if target == Kind::GatewayClass {
+        if *object.name.namespace != *mesh.root_namespace {
+            let message = format!(
+                "a policy for a GatewayClass must be in the root namespace `{}`",
+                mesh.root_namespace
+            );
+            out.error(at.key("kind"), "bad-value", message);
+            return None;
+        }
+        if raw.name != super::GATEWAY_CLASS {
+            let message = format!(
+                "this is about GatewayClass `{}`, and has no effect on waypoints of class `{}`",
+                raw.name,
+                super::GATEWAY_CLASS
+            );
+            out.warning(at.key("name"), "not-attached", message);
+        }
+        return Some(ObjectRef::whole(target, ObjectName::new("", &raw.name)));
+    }
+    let name = ObjectName {
+        namespace: object.name.namespace.clone(),
+        name: raw.name.as_str().into(),
+    };
+    if !set.names(kind).contains(&&name) {
+        missing(set, kind, &name, at.key("name"), out);
+        return None;
+    }
+    Some(ObjectRef::whole(target, name))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use waypoint_policy::{Kind, ObjectRef};
 
+pub(super) use parts::token as header_name;
 use parts::{one_filter, one_match};
 
 use super::draft::{Drafts, RouteDraft};

@@ -38,6 +38,7 @@ pub(super) struct Set<'a> {
     pub(super) llm_routes: ByName<'a, raw::llm::LlmRoute>,
     pub(super) policies: ByName<'a, raw::agent::AgentPolicy>,
     pub(super) authorization: ByName<'a, raw::authorization::Object>,
+    pub(super) authentication: ByName<'a, raw::request_authentication::Object>,
     /// Slices by namespace and Service.
     pub(super) slices_of: HashMap<(String, String), Vec<ObjectName>>,
     names: HashSet<(ObjectKind, ObjectName)>,
@@ -169,6 +170,7 @@ impl<'a> Set<'a> {
             ObjectKind::LlmRoute => spec(object, &mut self.llm_routes, None, out),
             ObjectKind::AgentPolicy => spec(object, &mut self.policies, None, out),
             ObjectKind::AuthorizationPolicy => whole(object, &mut self.authorization, None, out),
+            ObjectKind::RequestAuthentication => whole(object, &mut self.authentication, None, out),
             ObjectKind::EndpointSlice => whole(object, &mut self.slices, Some(&SLICE), out),
             ObjectKind::Secret => whole(object, &mut self.secrets, Some(&SECRET), out),
             ObjectKind::ConfigMap => whole(object, &mut self.config_maps, Some(&CONFIG_MAP), out),

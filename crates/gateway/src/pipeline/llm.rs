@@ -537,7 +537,7 @@ fn upstream_head(
 }
 
 /// `host`, `accept-encoding` and `content-length` of an upstream request.
-pub(super) fn own_fields(
+pub(crate) fn own_fields(
     out: &mut RequestHead,
     endpoint: &waypoint_config::Endpoint,
     body: &Bytes,

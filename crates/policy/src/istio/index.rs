@@ -9,6 +9,7 @@
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+use super::matching::namespaces;
 use super::{Attribute, IstioRule, Protocol, Request, Test, TextMatch, Value};
 
 /// Rules that may match, by number.
@@ -127,10 +128,10 @@ impl Row {
                     id.as_str().strip_prefix("spiffe://").unwrap_or_default(),
                 );
             }
-            if !self.namespaces.is_empty()
-                && let Some(workload) = id.workload()
-            {
-                take(&self.namespaces, workload.namespace);
+            if !self.namespaces.is_empty() {
+                for namespace in namespaces(id) {
+                    take(&self.namespaces, namespace);
+                }
             }
         }
         if !self.hosts.is_empty() {

@@ -3,6 +3,7 @@
 use super::{
     Attribute, IstioAction, IstioRule, Protocol, Request, Test, TextMatch, Value, canonical,
 };
+use crate::SpiffeId;
 
 /// The field of a rule that a request fails first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,9 +113,9 @@ impl Attribute {
             (Self::TrustDomain, Value::Text(text)) => {
                 id.is_some_and(|id| text.matches(id.trust_domain().as_bytes()))
             }
-            (Self::Namespace, Value::Namespace(pattern)) => id
-                .and_then(|id| id.workload())
-                .is_some_and(|workload| pattern.matches(workload.namespace)),
+            (Self::Namespace, Value::Namespace(pattern)) => {
+                id.is_some_and(|id| namespaces(id).any(|namespace| pattern.matches(namespace)))
+            }
             (Self::ServiceAccount, Value::ServiceAccount { namespace, name }) => {
                 id.and_then(|id| id.workload()).is_some_and(|workload| {
                     *workload.namespace == **namespace && *workload.service_account == **name
@@ -147,6 +148,16 @@ impl Attribute {
             _ => false,
         }
     }
+}
+
+/// The namespaces that an identity is of: as Istio's `.*/ns/NS/.*` finds them, also where the path
+/// is not exactly that of a workload.
+pub(super) fn namespaces(id: &SpiffeId) -> impl Iterator<Item = &str> {
+    let segments = id.path().split('/');
+    let next = segments.clone().skip(1);
+    let after = segments.clone().skip(2);
+    let triples = segments.zip(next).zip(after);
+    triples.filter_map(|((name, namespace), _)| (name == "ns").then_some(namespace))
 }
 
 fn claim(request: &Request<'_>, path: &[Box<str>], value: &Value) -> bool {

@@ -117,7 +117,7 @@ fn value_matches(name: &str, value: &str, request: &Request<'_>) -> Option<bool>
     };
     Some(match name {
         "principals" => id.is_some_and(|id| text(value, id)),
-        "namespaces" => workload.is_some_and(|(namespace, _)| glob(value, namespace)),
+        "namespaces" => parts.windows(3).any(|w| w[0] == "ns" && glob(value, w[1])),
         "serviceAccounts" => workload.is_some_and(|(n, a)| value == format!("{n}/{a}")),
         "trustDomains" => id.is_some() && text(value, parts[0]),
         "ipBlocks" => {

@@ -216,6 +216,8 @@ fn asked() -> impl Strategy<Value = Asked> {
         "spiffe://td2/ns/ab/sa/y",
         "spiffe://td",
         "spiffe://td/x",
+        "spiffe://td/ns/a/sa/x/y",
+        "spiffe://td/x/ns/b/z",
     ]);
     let header = (
         select(&["x-a", "X-A", "x-b"]),

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use waypoint_policy::istio::{
     Attribute, PathTemplate, Test, TextMatch, Value, expand_principal, expand_trust_domain,
 };
 
+use crate::normalize_path;
 use crate::object::{At, Diagnostics};
 use crate::raw::authorization as raw;
 
@@ -269,12 +270,16 @@ impl Reader<'_> {
                 one(Value::Network(network(text)?))
             }
             Attribute::DestinationPort => {
-                let port = text.parse::<u16>().ok().filter(|port| *port > 0);
+                let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+                let port = text.parse::<u16>().ok().filter(|port| digits && *port > 0);
                 let port = port.ok_or_else(|| format!("`{text}` is not a port, 1 to 65535"))?;
                 one(Value::Port(port))
             }
             Attribute::Host => one(Value::Text(TextMatch::lower(text))),
-            Attribute::Path if PathTemplate::is_one(text) => {
+            Attribute::Path if !PathTemplate::is_one(text) => one(Value::Text(path(text)?)),
+            Attribute::Path => {
+                // What is no operator must be as paths of requests come out.
+                normal(&text.replace("{**}", "x").replace("{*}", "x"))?;
                 let template = PathTemplate::new(text);
                 one(Value::Template(
                     template.map_err(|error| format!("`{text}`: {error}"))?,
@@ -306,13 +311,60 @@ impl Reader<'_> {
     }
 }
 
+/// A path or the beginning or end of one, in the form that paths of requests are matched in.
+///
+/// A value in another form would never match, and in a DENY that would let pass what it names.
+fn path(text: &str) -> Result<TextMatch, String> {
+    Ok(match TextMatch::new(text) {
+        TextMatch::Exact(path) => TextMatch::Exact(own_form(&path)?.into()),
+        TextMatch::Prefix(path) if path.is_empty() => TextMatch::Present,
+        TextMatch::Prefix(path) => TextMatch::Prefix(own_form(&path)?.into()),
+        TextMatch::Suffix(path) => {
+            let whole = format!("/{}", path.strip_prefix('/').unwrap_or(&path));
+            normal(&whole)?;
+            TextMatch::Suffix(path)
+        }
+        TextMatch::Present => TextMatch::Present,
+    })
+}
+
+/// A path in normal form.
+fn own_form(path: &str) -> Result<String, String> {
+    // A beginning that ends within a segment of dots, such as `/.`, is one of `/.well-known`.
+    let open = path.ends_with("/.") || path.ends_with("/..");
+    match normalize_path(path) {
+        Ok(_) if open => Ok(path.to_owned()),
+        Ok(normal) => Ok(normal.into_owned()),
+        Err(error) => Err(format!("`{path}` matches no path: {error}")),
+    }
+}
+
+/// Whether a path is in normal form.
+fn normal(path: &str) -> Result<(), String> {
+    match own_form(path)? {
+        normal if normal == path => Ok(()),
+        normal => Err(format!(
+            "`{path}` matches no path: it is matched as `{normal}`"
+        )),
+    }
+}
+
 /// An address or a range of them.
 fn network(text: &str) -> Result<IpNet, String> {
     let net = match text.parse::<IpAddr>() {
         Ok(address) => Some(IpNet::from(address)),
         Err(_) => text.parse().ok(),
     };
-    net.ok_or_else(|| format!("`{text}` is neither an IP address nor a CIDR range"))
+    let net = net.ok_or_else(|| format!("`{text}` is neither an IP address nor a CIDR range"))?;
+    // Addresses are compared as IPv4 where they are: also those that are written as IPv6.
+    let mapped = match net {
+        IpNet::V6(net) if net.prefix_len() >= 96 => net.addr().to_ipv4_mapped().map(|address| {
+            let length = net.prefix_len() - 96;
+            Ipv4Net::new_assert(address, length).into()
+        }),
+        _ => None,
+    };
+    Ok(mapped.unwrap_or(net))
 }
 
 /// `iss/sub`, split at the last slash as Istio does: `*` is a token with both, a star in front is
@@ -353,6 +405,14 @@ fn attribute(key: &str) -> Result<Attribute, String> {
     };
     if key.starts_with("request.headers") {
         return match in_brackets("request.headers").as_deref() {
+            // Envoy keeps these among the headers.
+            Some([name]) if matches!(&*name.to_ascii_lowercase(), ":authority" | "host") => {
+                Ok(Attribute::Host)
+            }
+            Some([name]) if &**name == ":method" => Ok(Attribute::Method),
+            Some([name]) if name.starts_with(':') => {
+                Err(format!("`{key}` cannot be asked for; use `to.operation`"))
+            }
             Some([name]) => Ok(Attribute::Header(name.to_ascii_lowercase().into())),
             _ => Err(format!("`{key}` is not `request.headers[name]`")),
         };

@@ -93,7 +93,7 @@ const METHODS: &[&str] = &[
 ];
 
 /// A header name in lower case (RFC 9110 §5.6.2).
-fn token(name: &str, at: At<'_>, out: &mut Diagnostics) -> Option<String> {
+pub(in crate::compile) fn token(name: &str, at: At<'_>, out: &mut Diagnostics) -> Option<String> {
     let known = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if !name.is_empty() && name.bytes().all(known) {
         return Some(name.to_ascii_lowercase());

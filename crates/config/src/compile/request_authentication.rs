@@ -1,0 +1,194 @@
+//! Istio's `RequestAuthentication`: which tokens are verified, and with whose keys.
+
+use std::time::Duration;
+
+use waypoint_policy::{Kind, ObjectName, ObjectRef};
+
+use super::authorization::{self, Mesh};
+use super::endpoint;
+use super::gateway::Chosen;
+use super::set::{Decoded, Set};
+use crate::jwt::{JwtKeys, JwtLocations, JwtRule, RequestAuthentication};
+use crate::object::{At, Diagnostics};
+use crate::raw::request_authentication as raw;
+
+/// Istio's default for fetching keys.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) fn compile(
+    set: &Set<'_>,
+    chosen: &Chosen<'_>,
+    mesh: &Mesh<'_>,
+    addressed: &[(String, ObjectRef)],
+    out: &mut Diagnostics,
+) -> Vec<RequestAuthentication> {
+    let mut compiled = Vec::new();
+    for decoded in set.authentication.values() {
+        let one = One {
+            set,
+            chosen,
+            mesh,
+            decoded,
+        };
+        let Some(targets) = one.targets(out) else {
+            continue;
+        };
+        let at = decoded.object.spec().key("jwtRules");
+        let rules = decoded.raw.spec.jwt_rules.iter().enumerate();
+        let rules: Vec<JwtRule> = rules
+            .filter_map(|(index, rule)| one.rule(rule, at.index(index), out))
+            .collect();
+        let class = ObjectName::new("", super::GATEWAY_CLASS);
+        let always = targets.iter().any(|target| match target.kind {
+            Kind::Gateway => target.name == chosen.name,
+            Kind::GatewayClass => target.name == class,
+            _ => false,
+        });
+        let hosts = addressed.iter();
+        let hosts = hosts.filter(|(_, object)| targets.contains(object));
+        compiled.push(RequestAuthentication {
+            name: decoded.object.name.clone(),
+            always,
+            hosts: hosts.map(|(host, _)| host.clone()).collect(),
+            rules,
+        });
+    }
+    compiled
+}
+
+struct One<'c> {
+    set: &'c Set<'c>,
+    chosen: &'c Chosen<'c>,
+    mesh: &'c Mesh<'c>,
+    decoded: &'c Decoded<'c, raw::Object>,
+}
+
+impl One<'_> {
+    fn targets(&self, out: &mut Diagnostics) -> Option<Vec<ObjectRef>> {
+        let (object, spec) = (self.decoded.object, &self.decoded.raw.spec);
+        let at = object.spec();
+        if spec.target_ref.is_none() && spec.target_refs.is_empty() {
+            let how = match spec.selector {
+                Some(_) => "a selector",
+                None => "no targetRefs",
+            };
+            let message = format!(
+                "RequestAuthentication {} has {how}: a waypoint does not apply it; give it \
+                 `targetRefs`",
+                object.name
+            );
+            out.warning(object.name_at(), "not-for-waypoints", message);
+            return None;
+        }
+        if spec.selector.is_some() || (spec.target_ref.is_some() && !spec.target_refs.is_empty()) {
+            let message = "only one of `targetRefs`, `targetRef` and `selector` can be set";
+            out.error(at, "bad-value", message);
+            return None;
+        }
+        let mut targets = Vec::new();
+        let mut add = |reference, at| {
+            let found = authorization::target(self.set, self.mesh, object, reference, at, out);
+            targets.extend(found);
+        };
+        if let Some(reference) = &spec.target_ref {
+            add(reference, at.key("targetRef"));
+        }
+        for (index, reference) in spec.target_refs.iter().enumerate() {
+            add(reference, at.key("targetRefs").index(index));
+        }
+        Some(targets)
+    }
+
+    fn rule(&self, raw: &raw::JwtRule, at: At<'_>, out: &mut Diagnostics) -> Option<JwtRule> {
+        let mark = out.len();
+        if raw.issuer.is_empty() {
+            out.error(at.key("issuer"), "missing-field", "`issuer` must be set");
+        }
+        for (index, audience) in raw.audiences.iter().enumerate() {
+            if audience.is_empty() {
+                let at = at.key("audiences").index(index);
+                out.error(at, "bad-value", "an audience must not be empty");
+            }
+        }
+        let keys = self.keys(raw, at, out);
+        let mut headers = Vec::new();
+        for (index, header) in raw.from_headers.iter().enumerate() {
+            let at = at.key("fromHeaders").index(index).key("name");
+            let name = header_name(&header.name, at, out);
+            headers.extend(name.map(|name| (name, header.prefix.clone())));
+        }
+        let mut claim_headers = Vec::new();
+        for (index, output) in raw.output_claim_to_headers.iter().enumerate() {
+            let at = at.key("outputClaimToHeaders").index(index);
+            if output.claim.is_empty() {
+                out.error(at.key("claim"), "missing-field", "`claim` must be set");
+            }
+            let path = output.claim.split('.').map(Into::into).collect();
+            let name = header_name(&output.header, at.key("header"), out);
+            claim_headers.extend(name.map(|name| (name, path)));
+        }
+        let payload = raw.output_payload_to_header.as_deref();
+        let payload_header =
+            payload.and_then(|name| header_name(name, at.key("outputPayloadToHeader"), out));
+        let mut locations = JwtLocations {
+            headers,
+            params: raw.from_params.clone(),
+            cookies: raw.from_cookies.clone(),
+        };
+        if locations.is_empty() {
+            locations.headers = vec![("authorization".to_owned(), "Bearer ".to_owned())];
+            locations.params = vec!["access_token".to_owned()];
+        }
+        (!out.errors_since(mark)).then_some(JwtRule {
+            issuer: raw.issuer.clone(),
+            audiences: raw.audiences.clone(),
+            keys: keys?,
+            locations,
+            forward: raw.forward_original_token,
+            payload_header,
+            claim_headers,
+            space_delimited: raw.space_delimited_claims.clone(),
+        })
+    }
+
+    fn keys(&self, raw: &raw::JwtRule, at: At<'_>, out: &mut Diagnostics) -> Option<JwtKeys> {
+        match (&raw.jwks, &raw.jwks_uri) {
+            (Some(_), Some(_)) => {
+                let message = "only one of `jwks` and `jwksUri` can be set";
+                out.error(at.key("jwksUri"), "bad-value", message);
+                None
+            }
+            (Some(text), None) => {
+                let set: Result<serde_json::Value, _> = serde_json::from_str(text);
+                let has_keys = |set: &serde_json::Value| {
+                    let keys = set.get("keys").and_then(serde_json::Value::as_array);
+                    keys.is_some_and(|keys| !keys.is_empty())
+                };
+                if !set.as_ref().is_ok_and(has_keys) {
+                    let message = "`jwks` is not a JSON Web Key Set: {\"keys\": […]}";
+                    out.error(at.key("jwks"), "bad-value", message);
+                    return None;
+                }
+                Some(JwtKeys::Inline(text.clone()))
+            }
+            (None, Some(uri)) => {
+                let parameters = &self.chosen.parameters;
+                let endpoint = endpoint::of_url(uri, None, parameters, at.key("jwksUri"), out)?;
+                Some(JwtKeys::Remote {
+                    uri: uri.clone(),
+                    endpoint,
+                    timeout: raw.timeout.map_or(FETCH_TIMEOUT, |timeout| timeout.0),
+                })
+            }
+            (None, None) => {
+                let message = "OpenID discovery is not supported yet; set `jwksUri` or `jwks`";
+                out.error(at, "not-enforced", message);
+                None
+            }
+        }
+    }
+}
+
+fn header_name(name: &str, at: At<'_>, out: &mut Diagnostics) -> Option<String> {
+    super::http::header_name(name, at, out)
+}

@@ -212,7 +212,9 @@ impl Row {
             "remote_ip" => self.ask["headers"].get("x-forwarded-for").is_some(),
             _ => false,
         };
-        self.not_on_the_wire.is_none() && ask.is_none_or(|ask| ask.iter().all(is_said))
+        self.not_on_the_wire.is_none()
+            && self.expect != Expected::Refused
+            && ask.is_none_or(|ask| ask.iter().all(is_said))
     }
 
     pub(super) fn expected(&self) -> String {

@@ -88,7 +88,10 @@ pub(super) enum Expected {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Side {
     Explain,
-    Wire,
+    /// The wire, by HTTP/1.1.
+    Http1,
+    /// The wire, by HTTP/2.
+    Http2,
 }
 
 /// A row that is known to be decided otherwise than documented.

@@ -100,9 +100,9 @@ pub(super) enum Side {
 pub(super) struct Deviation {
     file: String,
     case: String,
-    on: Vec<Side>,
-    /// What comes of it.
-    pub(super) observed: String,
+    pub(super) on: Vec<Side>,
+    /// What comes of it; `refused` for objects that are, with whatever message.
+    observed: String,
     /// Why it is so.
     pub(super) why: String,
 }
@@ -110,6 +110,13 @@ pub(super) struct Deviation {
 impl Deviation {
     pub(super) fn is_of(&self, file: &str, case: &str, side: Side) -> bool {
         self.file == file && self.case == case && self.on.contains(&side)
+    }
+
+    pub(super) fn is_observed(&self, actual: &str) -> bool {
+        match self.observed.as_str() {
+            "refused" => actual.starts_with("refused: "),
+            observed => observed == actual,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod accept;
 mod audit_rotation;
 mod authorization;
+mod authz;
 mod config;
 mod demo;
 mod egress;

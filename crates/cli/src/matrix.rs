@@ -113,7 +113,7 @@ fn istio(snapshot: &Snapshot, target: &Target<'_>, caller: &Caller) -> Verdict {
         headers: &NoHeaders,
         claims: None,
     };
-    snapshot.authorize(&request, &target.behind)
+    snapshot.authorize(&request, &target.behind, host)
 }
 
 impl<'s> Matrix<'s> {

@@ -89,11 +89,15 @@ impl Snapshot {
 
     /// Judges a request by Istio's policies, for each of the hosts that it may be forwarded to: it
     /// may go on only if it may go to all of them.
-    pub fn authorize(&self, request: &Request<'_>, hosts: &[Arc<str>]) -> Verdict {
+    ///
+    /// The host that the caller named is asked about as well: what a Service denies is denied under
+    /// its name too. It never grants anything, or a caller could borrow another Service's ALLOW.
+    pub fn authorize(&self, request: &Request<'_>, hosts: &[Arc<str>], named: &str) -> Verdict {
+        let behind = hosts.iter().map(|host| &**host);
+        let none = hosts.is_empty().then_some("");
         let mut first: Option<Verdict> = None;
         let mut asked: SmallVec<[SmallVec<[TargetId; 4]>; 2]> = SmallVec::new();
-        let names = hosts.iter().map(|host| &**host);
-        for host in names.chain(hosts.is_empty().then_some("")) {
+        for host in behind.chain(none).chain([named]) {
             let targets = self.istio.of(host);
             if asked.contains(&targets) {
                 continue;

@@ -25,8 +25,6 @@ impl Headers for Fields<'_> {
 /// What Istio's policies in this snapshot say of a request that may go to these hosts; asked again
 /// while its answer streams.
 ///
-/// It is the host behind the route that chooses the policies of Services, never the caller's own
-/// `Host`: who could name another Service could borrow what that one allows.
 pub(crate) fn verdict(
     snapshot: &Snapshot,
     session: &ServerSession,
@@ -55,7 +53,7 @@ pub(crate) fn verdict(
         headers: &Fields(headers),
         claims,
     };
-    snapshot.authorize(&request, hosts)
+    snapshot.authorize(&request, hosts, head.host())
 }
 
 /// The last address of `X-Forwarded-For`, as an Istio waypoint takes it (`use_remote_address` is

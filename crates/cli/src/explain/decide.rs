@@ -522,7 +522,7 @@ pub(crate) fn llm_targets(
 }
 
 /// A host without its port.
-fn bare_host(host: &str) -> &str {
+pub(super) fn bare_host(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((bare, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => bare,
         _ => host,

@@ -53,13 +53,14 @@ pub(super) fn judge(
     };
     let mut targets = snapshot.istio.of("");
     let Some((kind, name)) = &mesh.service else {
-        for host in hosts {
+        let named = super::decide::bare_host(&http.host);
+        for host in hosts.iter().map(|host| &**host).chain([named]) {
             let more = snapshot.istio.of(host).into_iter();
             let new: Vec<_> = more.filter(|target| !targets.contains(target)).collect();
             targets.extend(new);
         }
         return (
-            snapshot.authorize(&request, hosts),
+            snapshot.authorize(&request, hosts, named),
             snapshot.policy.explain_istio(&request, &targets),
         );
     };

@@ -41,6 +41,7 @@ fn policies(count: usize, differ: &str) -> Vec<AuthorizationPolicy> {
             name: ObjectName::new("agents", &format!("policy-{number}")),
             targets: vec![gateway()],
             action: IstioAction::Allow,
+            provider: None,
             mode: Mode::Enforce,
             rules: vec![IstioRule {
                 name: "rule[0]".into(),
@@ -91,6 +92,7 @@ fn authorize(criterion: &mut Criterion) {
                 path: &path,
                 headers: &NoHeaders,
                 claims: None,
+                custom: &[],
             };
             assert!(set.authorize(&request, &targets).allowed().is_some());
             let name = format!("authorize/distinct {differ}/{count} policies");

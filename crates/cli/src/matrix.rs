@@ -112,6 +112,7 @@ fn istio(snapshot: &Snapshot, target: &Target<'_>, caller: &Caller) -> Verdict {
         path,
         headers: &NoHeaders,
         claims: None,
+        custom: &[],
     };
     snapshot.authorize(&request, &target.behind, host)
 }

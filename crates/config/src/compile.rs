@@ -5,6 +5,8 @@ mod attach;
 mod authorization;
 mod draft;
 mod endpoint;
+mod entry;
+mod ext_authz;
 mod gateway;
 mod http;
 mod llm;
@@ -92,10 +94,12 @@ fn one(
     let policies = agent::compile(set, &chosen, &drafts, out);
     let trust_domains = chosen.parameters.trust_domains.iter();
     let trust_domains: Vec<Box<str>> = trust_domains.map(|d| d.as_str().into()).collect();
+    let ext_authz = ext_authz::compile(set, &chosen, out);
     let mesh = authorization::Mesh {
         root_namespace: &parameters.root_namespace,
         trust_domains: &trust_domains,
         namespace_default_deny: parameters.namespace_default_deny,
+        ext_authz: &ext_authz,
     };
     let istio = authorization::compile(set, &chosen, &mesh, out);
     drafts.report_equal(out);
@@ -110,6 +114,7 @@ fn one(
     let policy = PolicySet::compile_all(policies, istio, settings);
     let mut snapshot = finish(name, chosen, drafts, addressed, policy);
     snapshot.authentication = authentication;
+    snapshot.ext_authz = ext_authz.into_values().flatten().collect();
     Some(snapshot)
 }
 
@@ -159,6 +164,7 @@ fn finish(
                 .filter_map(|(host, object)| Some((host, policy.target(&object)?))),
         ),
         authentication: Vec::new(),
+        ext_authz: Vec::new(),
         parameters: chosen.parameters,
         listeners: chosen.listeners,
         policy,

@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod argument;
 pub(crate) mod authorization;
 pub(crate) mod core;
+pub(crate) mod ext_authz;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod istio;

@@ -9,9 +9,10 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 use waypoint_llm as llm;
 pub use waypoint_mcp::Denial;
-use waypoint_policy::istio::{Request, Verdict};
+use waypoint_policy::istio::{CustomCall, Request, Verdict};
 use waypoint_policy::{ObjectName, PolicySet, ProviderId, Secret, ServerId, SpiffeId, TargetId};
 
+use crate::ext_authz::ExtAuthz;
 use crate::istio_targets::IstioTargets;
 use crate::jwt::RequestAuthentication;
 use crate::route::RouteTable;
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub listeners: Vec<Listener>,
     /// Who may do what.
     pub policy: PolicySet,
+    /// Whom `CUSTOM` policies ask, by name.
+    pub ext_authz: Vec<ExtAuthz>,
     /// LLM providers; [`ProviderId`] is the index.
     pub providers: Vec<Provider>,
     /// MCP destinations, one per distinct destination; [`ServerId`] is the index.
@@ -110,6 +113,34 @@ impl Snapshot {
             asked.push(targets);
         }
         first.unwrap_or_default()
+    }
+
+    /// Which external authorizers have to be asked about a request before it is judged; as
+    /// [`Self::authorize`] goes over the hosts, so that no answer is missing there.
+    #[must_use]
+    pub fn custom(
+        &self,
+        request: &Request<'_>,
+        hosts: &[Arc<str>],
+        named: &str,
+    ) -> SmallVec<[CustomCall; 1]> {
+        let mut calls: SmallVec<[CustomCall; 1]> = SmallVec::new();
+        let behind = hosts.iter().map(|host| &**host);
+        let none = hosts.is_empty().then_some("");
+        for host in behind.chain(none).chain([named]) {
+            for call in self.policy.custom(request, &self.istio.of(host)) {
+                if calls.iter().all(|known| known.provider != call.provider) {
+                    calls.push(call);
+                }
+            }
+        }
+        calls
+    }
+
+    /// The external authorizer of this name.
+    #[must_use]
+    pub fn ext_authz(&self, name: &str) -> Option<usize> {
+        self.ext_authz.iter().position(|known| &*known.name == name)
     }
 
     /// The provider of this name. Linear; for commands, not for requests.

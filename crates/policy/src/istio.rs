@@ -2,9 +2,11 @@
 //!
 //! Source: istio/api `security/v1beta1/authorization_policy.proto` and what istiod makes of it for
 //! Envoy's RBAC filter. A request is judged once, before anything of the agent's own kinds: a
-//! matching DENY rule denies; if no ALLOW policy is attached it may go on, else an ALLOW rule has
-//! to match. AUDIT never decides, and neither does a policy with `istio.io/dry-run`.
+//! matching CUSTOM rule denies unless its external authorizer allowed; a matching DENY rule denies;
+//! if no ALLOW policy is attached it may go on, else an ALLOW rule has to match. AUDIT never
+//! decides, and neither does a policy with `istio.io/dry-run`.
 
+mod custom;
 mod explain;
 mod index;
 mod matching;
@@ -20,6 +22,7 @@ mod trust_domain;
 
 use std::{net::IpAddr, sync::Arc};
 
+pub use custom::{CustomCall, CustomVerdict};
 pub use path_template::{PathTemplate, TemplateError};
 pub use request::{Claims, Headers, NoHeaders, Protocol, Request};
 pub(crate) use set::IstioSet;
@@ -38,6 +41,9 @@ pub struct AuthorizationPolicy {
     pub targets: Vec<ObjectRef>,
     /// What a matching rule does.
     pub action: IstioAction,
+    /// Who is asked about a request that a CUSTOM rule matches; `None` when nobody knows such a
+    /// provider, so that the request is denied. Other actions have none.
+    pub provider: Option<Arc<str>>,
     /// [`Mode::DryRun`] with the annotation `istio.io/dry-run: "true"`.
     pub mode: Mode,
     /// In order; a policy without rules matches nothing.
@@ -53,6 +59,8 @@ pub enum IstioAction {
     Allow,
     /// Only marks the request.
     Audit,
+    /// Denies unless an external authorizer allows.
+    Custom,
 }
 
 /// One rule: `from` and `to` and every `when`. What is absent is any.
@@ -138,6 +146,16 @@ impl Attribute {
                 | Self::Method
                 | Self::Path
         )
+    }
+
+    /// Whether it says who calls, by certificate or token.
+    #[must_use]
+    pub fn is_of_caller(&self) -> bool {
+        self.is_of_token()
+            || matches!(
+                self,
+                Self::Principal | Self::Namespace | Self::ServiceAccount | Self::TrustDomain
+            )
     }
 
     /// Whether it comes from a token.

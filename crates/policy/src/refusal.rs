@@ -19,6 +19,8 @@ pub enum Code {
     IdentityInvalid,
     /// Policy denies it.
     Forbidden,
+    /// An external authorizer has to allow it, and could not be asked.
+    AuthorizerUnavailable,
     /// Policy denies this model, provider or operation.
     ModelNotAllowed,
     /// No provider serves this model here.
@@ -89,6 +91,7 @@ impl Code {
         Self::IdentityRequired,
         Self::IdentityInvalid,
         Self::Forbidden,
+        Self::AuthorizerUnavailable,
         Self::ModelNotAllowed,
         Self::ModelNotFound,
         Self::ToolDenied,
@@ -129,6 +132,7 @@ impl Code {
             Self::IdentityRequired => "identity_required",
             Self::IdentityInvalid => "identity_invalid",
             Self::Forbidden => "forbidden",
+            Self::AuthorizerUnavailable => "authorizer_unavailable",
             Self::ModelNotAllowed => "model_not_allowed",
             Self::ModelNotFound => "model_not_found",
             Self::ToolDenied => "tool_denied",
@@ -172,6 +176,7 @@ impl Code {
             }
             Self::IdentityRequired | Self::IdentityInvalid => 401,
             Self::Forbidden
+            | Self::AuthorizerUnavailable
             | Self::ModelNotAllowed
             | Self::ToolDenied
             | Self::HostNotAllowed
@@ -205,6 +210,7 @@ impl Code {
         matches!(
             self,
             Self::RequestTimeout
+                | Self::AuthorizerUnavailable
                 | Self::UpstreamConnect
                 | Self::UpstreamTimeout
                 | Self::UpstreamReset
@@ -224,6 +230,7 @@ impl Code {
             Self::IdentityRequired
                 | Self::IdentityInvalid
                 | Self::Forbidden
+                | Self::AuthorizerUnavailable
                 | Self::ModelNotAllowed
                 | Self::ToolDenied
                 | Self::HostNotAllowed
@@ -247,6 +254,7 @@ impl Code {
             Self::IdentityRequired => "this needs a workload identity",
             Self::IdentityInvalid => "the workload identity could not be verified",
             Self::Forbidden => "RBAC: access denied",
+            Self::AuthorizerUnavailable => "nobody could be asked whether this is allowed",
             Self::ModelNotAllowed => "this model is not allowed for this workload",
             Self::ModelNotFound => "the model does not exist or is not served here",
             Self::ToolDenied => "this tool, prompt or resource is not allowed for this workload",

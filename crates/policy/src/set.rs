@@ -10,7 +10,7 @@ use crate::{
     decision::WouldDeny,
     explain,
     index::{Class, Found, Index},
-    istio::{AuthorizationPolicy, IstioSet, Request, Verdict},
+    istio::{AuthorizationPolicy, CustomCall, IstioSet, Request, Verdict},
     matching::{Asked, Who, plain_host},
 };
 
@@ -190,6 +190,13 @@ impl PolicySet {
     /// [`decide_after`](Self::decide_after) is asked about what it wants.
     pub fn authorize(&self, request: &Request<'_>, targets: &[TargetId]) -> Verdict {
         self.istio.judge(request, targets)
+    }
+
+    /// Which external authorizers CUSTOM rules on these targets ask for; what they say belongs into
+    /// [`Request::custom`] when the request is judged.
+    #[must_use]
+    pub fn custom(&self, request: &Request<'_>, targets: &[TargetId]) -> SmallVec<[CustomCall; 1]> {
+        self.istio.custom_calls(request, targets)
     }
 
     /// What each of Istio's rules on these targets thought of a request.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use waypoint_config::{Snapshot, normalize_path};
-use waypoint_policy::istio::{Claims, Protocol, Request, Verdict};
+use waypoint_policy::istio::{Claims, CustomVerdict, Protocol, Request, Verdict};
 use waypoint_policy::{Kind, ObjectName, ObjectRef, Principal, TraceEntry};
 
 use super::request::Http;
@@ -17,6 +17,8 @@ pub(super) struct Mesh {
     pub(super) dest_ip: Option<IpAddr>,
     pub(super) sni: String,
     pub(super) claims: Option<Claims>,
+    /// What external authorizers said; one that is not here did not allow.
+    pub(super) custom: Vec<CustomVerdict>,
     pub(super) is_tcp: bool,
     /// The Service or ServiceEntry that is addressed.
     pub(super) service: Option<(Kind, ObjectName)>,
@@ -50,6 +52,7 @@ pub(super) fn judge(
         path: &normal,
         headers: &mesh.headers,
         claims: mesh.claims.as_ref(),
+        custom: &mesh.custom,
     };
     let mut targets = snapshot.istio.of("");
     let Some((kind, name)) = &mesh.service else {

@@ -6,14 +6,12 @@ use std::net::IpAddr;
 use anyhow::Context;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
-use waypoint_policy::istio::Claims;
+use waypoint_policy::istio::{Claims, CustomVerdict};
 use waypoint_policy::{Kind, ObjectName, Operation, Principal, SpiffeId};
 
 use super::mesh::Mesh;
 
 /// One request. Every field may be absent, and an unknown one is an error.
-///
-/// The verdicts of external authorizers are taken and have no say yet.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Raw {
@@ -30,8 +28,7 @@ pub(super) struct Raw {
     host: Option<String>,
     headers: Option<BTreeMap<String, Values>>,
     jwt: Option<serde_json::Map<String, Value>>,
-    #[serde(rename = "custom")]
-    _custom: Option<BTreeMap<String, Verdict>>,
+    custom: Option<BTreeMap<String, Verdict>>,
     llm: Option<RawLlm>,
     mcp: Option<Mcp>,
 }
@@ -59,7 +56,7 @@ enum Protocol {
     Tcp,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
     Allow,
@@ -170,12 +167,18 @@ impl Raw {
             });
             Ok(parsed.transpose()?.map(|address| address.to_canonical()))
         };
+        let custom = self.custom.into_iter().flatten();
+        let custom = custom.map(|(provider, verdict)| CustomVerdict {
+            provider: provider.into(),
+            allows: verdict == Verdict::Allow,
+        });
         let mut mesh = Mesh {
             source_ip: address("source_ip", &self.source_ip)?,
             remote_ip: address("remote_ip", &self.remote_ip)?,
             dest_ip: address("dest_ip", &self.dest_ip)?,
             sni: self.sni.unwrap_or_default(),
             claims: self.jwt.map(Claims),
+            custom: custom.collect(),
             is_tcp: self.protocol == Some(Protocol::Tcp),
             service: self.service.map(|service| {
                 let kind = match service.registry {

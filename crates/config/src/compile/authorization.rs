@@ -2,11 +2,13 @@
 
 mod values;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use waypoint_policy::istio::{AuthorizationPolicy, IstioAction, IstioRule};
 use waypoint_policy::{Kind, Mode, ObjectName, ObjectRef};
 
+use super::ext_authz::Providers;
 use super::gateway::Chosen;
 use super::missing;
 use super::set::{Decoded, Set};
@@ -27,6 +29,8 @@ pub(super) struct Mesh<'a> {
     pub(super) trust_domains: &'a [Box<str>],
     /// Whether a bare `spec: {}` of the waypoint's namespace is in force there.
     pub(super) namespace_default_deny: bool,
+    /// The authorizers that CUSTOM policies may ask.
+    pub(super) ext_authz: &'a Providers,
 }
 
 pub(super) fn compile(
@@ -44,7 +48,53 @@ pub(super) fn compile(
         }
         .compile(out)
     };
-    set.authorization.values().filter_map(one).collect()
+    let compiled: Vec<AuthorizationPolicy> = set.authorization.values().filter_map(one).collect();
+    warn_ambiguous(set, chosen, &compiled, out);
+    compiled
+}
+
+/// A workload has one external authorizer; with several, what their rules match is denied.
+fn warn_ambiguous(
+    set: &Set<'_>,
+    chosen: &Chosen<'_>,
+    policies: &[AuthorizationPolicy],
+    out: &mut Diagnostics,
+) {
+    let is_asked = |policy: &&AuthorizationPolicy| {
+        policy.action == IstioAction::Custom && policy.mode == Mode::Enforce
+    };
+    let everywhere = |target: &ObjectRef| match target.kind {
+        Kind::Gateway => target.name == chosen.name,
+        kind => kind == Kind::GatewayClass,
+    };
+    let mut first: HashMap<Option<&ObjectRef>, &AuthorizationPolicy> = HashMap::new();
+    let pairs = |wide: bool| {
+        let asked = policies.iter().filter(is_asked);
+        let pairs = asked.flat_map(|policy| policy.targets.iter().map(move |t| (policy, t)));
+        pairs.filter(move |(_, target)| everywhere(target) == wide)
+    };
+    let mut told: Vec<&ObjectName> = Vec::new();
+    // What is everywhere is beside everything else.
+    for (policy, target) in pairs(true).chain(pairs(false)) {
+        let place = (!everywhere(target)).then_some(target);
+        let beside = [first.get(&place), first.get(&None)];
+        let other = beside.into_iter().flatten();
+        let other = other
+            .copied()
+            .find(|other| other.provider != policy.provider);
+        if let (Some(other), Some(object)) = (other, set.authorization.get(&policy.name)) {
+            let message = format!(
+                "AuthorizationPolicy {} asks another provider for the same workload as {}: \
+                     what their rules match is denied",
+                policy.name, other.name
+            );
+            if !told.contains(&&policy.name) {
+                told.push(&policy.name);
+                out.warning(object.object.name_at(), "several-providers", message);
+            }
+        }
+        first.entry(place).or_insert(policy);
+    }
 }
 
 struct One<'c> {
@@ -62,21 +112,13 @@ impl One<'_> {
             None | Some(raw::Action::Allow) => IstioAction::Allow,
             Some(raw::Action::Deny) => IstioAction::Deny,
             Some(raw::Action::Audit) => IstioAction::Audit,
-            Some(raw::Action::Custom) => {
-                let message = "action CUSTOM is not enforced yet, refusing to start without it; \
-                               remove the policy only if what it forbids may happen";
-                out.error(at.key("action"), "not-enforced", message);
-                return None;
-            }
+            Some(raw::Action::Custom) => IstioAction::Custom,
         };
-        if spec.provider.is_some() {
-            let message = "`provider` must not be with action other than CUSTOM";
-            out.error(at.key("provider"), "bad-value", message);
-        }
         let mode = match self.is_dry_run(out) {
             true => Mode::DryRun,
             false => Mode::Enforce,
         };
+        let provider = self.provider(action, mode, out);
         if spec.rules.is_empty() && action != IstioAction::Allow {
             let message = "`rules` must have at least one rule: without rules only ALLOW means \
                            anything (it denies all)";
@@ -103,14 +145,65 @@ impl One<'_> {
             );
             out.warning(object.name_at(), "never-matches", message);
         }
+        if action == IstioAction::Custom {
+            self.check_custom(&rules, out);
+        }
         let targets = self.targets(out)?;
         Some(AuthorizationPolicy {
             name: object.name.clone(),
             targets,
             action,
+            provider,
             mode,
             rules,
         })
+    }
+
+    /// Who is asked by a CUSTOM policy; `None` denies what its rules match.
+    fn provider(&self, action: IstioAction, mode: Mode, out: &mut Diagnostics) -> Option<Arc<str>> {
+        let (object, spec) = (self.policy.object, &self.policy.raw.spec);
+        let at = object.spec();
+        if action != IstioAction::Custom {
+            if spec.provider.is_some() {
+                let message = "`provider` must not be with action other than CUSTOM";
+                out.error(at.key("provider"), "bad-value", message);
+            }
+            return None;
+        }
+        let name = spec.provider.as_ref().and_then(|p| p.name.as_deref());
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
+            let message = "`provider.name` must not be empty with action CUSTOM";
+            out.error(at.key("action"), "missing-field", message);
+            return None;
+        };
+        if mode == Mode::DryRun {
+            let message = "an authorizer is not asked on trial: as dry-run, action CUSTOM has no \
+                           effect";
+            out.warning(object.name_at(), "no-effect", message);
+        }
+        let Some((known, found)) = self.mesh.ext_authz.get_key_value(name) else {
+            let message = format!(
+                "the mesh configuration (ConfigMap istio-system/istio) has no extension provider \
+                 `{name}`: what these rules match is denied"
+            );
+            out.warning(at.key("provider").key("name"), "unknown-provider", message);
+            return None;
+        };
+        found.as_ref().map(|_| Arc::clone(known))
+    }
+
+    /// CUSTOM comes before tokens are verified, and Istio's admission keeps it from all that says
+    /// who calls.
+    fn check_custom(&self, rules: &[IstioRule], out: &mut Diagnostics) {
+        for (index, rule) in rules.iter().enumerate() {
+            let sides = rule.from.iter().chain(&rule.to).flatten().flatten();
+            let tests = sides.chain(&rule.when);
+            for test in tests.filter(|test| test.attribute.is_of_caller()) {
+                let at = self.policy.object.spec().key("rules").index(index);
+                let message = format!("`{}` cannot be used with action CUSTOM", test.field);
+                out.error(at, "bad-value", message);
+            }
+        }
     }
 
     fn is_dry_run(&self, out: &mut Diagnostics) -> bool {

@@ -52,7 +52,6 @@ pub(crate) enum Action {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Provider {
-    #[expect(dead_code, reason = "CUSTOM is refused")]
     pub(crate) name: Option<String>,
 }
 

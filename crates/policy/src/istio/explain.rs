@@ -16,7 +16,7 @@ impl IstioSet {
                 policy: policy.name.clone(),
                 rule: rule.into(),
                 effect: match policy.action {
-                    IstioAction::Deny => Effect::Deny,
+                    IstioAction::Deny | IstioAction::Custom => Effect::Deny,
                     IstioAction::Allow | IstioAction::Audit => Effect::Allow,
                 },
                 mode: policy.mode,

@@ -1,7 +1,7 @@
 //! Istio's semantics once more, as its documentation tells them: values are still text, every
 //! policy is asked, nothing is filed. What the evaluator must agree with.
 
-use super::{IstioAction, Protocol, Request};
+use super::{CustomVerdict, IstioAction, Protocol, Request};
 use crate::{Mode, Principal};
 
 /// A policy as it is written.
@@ -10,6 +10,7 @@ pub(super) struct Written {
     pub(super) name: String,
     pub(super) target: u32,
     pub(super) action: IstioAction,
+    pub(super) provider: Option<&'static str>,
     pub(super) mode: Mode,
     pub(super) rules: Vec<WrittenRule>,
 }
@@ -44,7 +45,16 @@ pub(super) fn judge(policies: &[Written], request: &Request<'_>, targets: &[u32]
     };
     let allowed = of(IstioAction::Allow, Mode::Enforce).any(matches);
     let has_allow = of(IstioAction::Allow, Mode::Enforce).next().is_some();
-    let denied = of(IstioAction::Deny, Mode::Enforce).any(matches) || (has_allow && !allowed);
+    let providers = of(IstioAction::Custom, Mode::Enforce).map(|p| p.provider);
+    let providers: std::collections::BTreeSet<_> = providers.collect();
+    let refuses = |p: &Written| {
+        let says = |verdict: &CustomVerdict| Some(&*verdict.provider) == p.provider;
+        let allowed = request.custom.iter().any(|v| says(v) && v.allows);
+        matches(p) && (providers.len() > 1 || !allowed)
+    };
+    let denied = of(IstioAction::Custom, Mode::Enforce).any(refuses)
+        || of(IstioAction::Deny, Mode::Enforce).any(matches)
+        || (has_allow && !allowed);
     let on_trial = of(IstioAction::Allow, Mode::DryRun).next().is_some();
     let dry_allowed = of(IstioAction::Allow, Mode::DryRun).any(matches);
     let would_deny =

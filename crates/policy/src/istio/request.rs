@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::Value as Json;
 
+use super::CustomVerdict;
 use crate::Principal;
 
 /// What travels on a connection.
@@ -116,6 +117,8 @@ pub struct Request<'a> {
     pub headers: &'a dyn Headers,
     /// The verified token's claims, if there is one.
     pub claims: Option<&'a Claims>,
+    /// What external authorizers said of this request.
+    pub custom: &'a [CustomVerdict],
 }
 
 impl std::fmt::Debug for Request<'_> {

@@ -16,6 +16,7 @@ use crate::{
 /// Rules that do the same, and whether they are in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Class {
+    Custom,
     Deny,
     Allow,
     DryDeny,
@@ -29,7 +30,9 @@ impl Class {
             (IstioAction::Allow, Mode::Enforce) => Some(Self::Allow),
             (IstioAction::Deny, Mode::DryRun) => Some(Self::DryDeny),
             (IstioAction::Allow, Mode::DryRun) => Some(Self::DryAllow),
-            (IstioAction::Audit, _) => None,
+            (IstioAction::Custom, Mode::Enforce) => Some(Self::Custom),
+            // Nobody is asked on trial, so there is nothing to tell.
+            (IstioAction::Audit, _) | (IstioAction::Custom, Mode::DryRun) => None,
         }
     }
 }
@@ -43,9 +46,11 @@ struct RulePlace {
 
 /// What is attached to one target.
 #[derive(Debug, Default)]
-struct Attached {
+pub(super) struct Attached {
     /// An ALLOW policy in force, with rules or without: what none of them allows is denied.
     has_allow: bool,
+    /// The providers of CUSTOM policies in force, each once.
+    pub(super) providers: Vec<Option<Arc<str>>>,
     /// ALLOW policies on trial, as wholes.
     dry_allow: Vec<usize>,
 }
@@ -57,7 +62,7 @@ pub(crate) struct IstioSet {
     pub(super) attached_to: Vec<Vec<TargetId>>,
     rules: Vec<RulePlace>,
     whole: Vec<Arc<RuleName>>,
-    targets: HashMap<TargetId, Attached>,
+    pub(super) targets: HashMap<TargetId, Attached>,
     rows: HashMap<(TargetId, Class), Row>,
 }
 
@@ -88,6 +93,9 @@ impl IstioSet {
                 match class {
                     Some(Class::Allow) => attached.has_allow = true,
                     Some(Class::DryAllow) => attached.dry_allow.push(place),
+                    Some(Class::Custom) if !attached.providers.contains(&policy.provider) => {
+                        attached.providers.push(policy.provider.clone());
+                    }
                     _ => {}
                 }
             }
@@ -131,10 +139,12 @@ impl IstioSet {
             return verdict;
         }
         let mut found = Found::new();
+        let custom = self.custom_denial(request, targets, &mut found);
         verdict.allowed = self.first(Class::Allow, request, targets, &mut found);
         let attached = || targets.iter().filter_map(|target| self.targets.get(target));
         let covered = attached().any(|attached| attached.has_allow);
-        verdict.denied = match self.first(Class::Deny, request, targets, &mut found) {
+        let denied = || self.first(Class::Deny, request, targets, &mut found);
+        verdict.denied = match custom.or_else(denied) {
             Some(rule) => Some(By::Rule(rule)),
             None if covered && verdict.allowed.is_none() => Some(By::NoIstioAllow),
             None => None,
@@ -159,7 +169,7 @@ impl IstioSet {
         verdict
     }
 
-    fn candidates(
+    pub(super) fn candidates(
         &self,
         class: Class,
         request: &Request<'_>,
@@ -214,7 +224,7 @@ impl IstioSet {
         );
     }
 
-    fn matches(&self, number: u32, request: &Request<'_>) -> bool {
+    pub(super) fn matches(&self, number: u32, request: &Request<'_>) -> bool {
         self.rule(number)
             .is_some_and(|(policy, rule)| rule.failed(policy.action, request).is_none())
     }
@@ -224,6 +234,13 @@ impl IstioSet {
         let policy = self.policies.get(place.policy)?;
         Some((policy, policy.rules.get(place.rule)?))
     }
+
+    /// The name of a rule, and the provider of its policy.
+    pub(super) fn named(&self, number: u32) -> Option<(&Arc<RuleName>, Option<&Arc<str>>)> {
+        let place = self.rules.get(number as usize)?;
+        let policy = self.policies.get(place.policy)?;
+        Some((&place.name, policy.provider.as_ref()))
+    }
 }
 
 fn rule_name(policy: &AuthorizationPolicy, rule: &str) -> RuleName {
@@ -232,7 +249,7 @@ fn rule_name(policy: &AuthorizationPolicy, rule: &str) -> RuleName {
         policy: policy.name.clone(),
         rule: rule.into(),
         effect: match policy.action {
-            IstioAction::Deny => Effect::Deny,
+            IstioAction::Deny | IstioAction::Custom => Effect::Deny,
             IstioAction::Allow | IstioAction::Audit => Effect::Allow,
         },
         mode: policy.mode,

@@ -66,6 +66,7 @@ fn compiled(written: &Written) -> AuthorizationPolicy {
         name: ObjectName::new("ns", &written.name),
         targets: vec![object(written.target)],
         action: written.action,
+        provider: written.provider.map(Into::into),
         mode: written.mode,
         rules: (0..)
             .zip(&written.rules)
@@ -169,22 +170,27 @@ fn rules() -> impl Strategy<Value = WrittenRule> {
 
 fn policies() -> impl Strategy<Value = Vec<Written>> {
     let action = prop_oneof![
-        Just(IstioAction::Allow),
-        Just(IstioAction::Deny),
-        Just(IstioAction::Audit)
+        Just((IstioAction::Allow, None)),
+        Just((IstioAction::Deny, None)),
+        Just((IstioAction::Audit, None)),
+        prop::sample::select(vec![Some("a"), Some("b"), None])
+            .prop_map(|provider| (IstioAction::Custom, provider)),
     ];
     let mode = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::DryRun)];
     let one = (0u32..3, action, mode, prop::collection::vec(rules(), 0..3));
     prop::collection::vec(one, 0..6).prop_map(|list| {
         let named = list.into_iter().enumerate();
         named
-            .map(|(index, (target, action, mode, rules))| Written {
-                name: format!("p{index}"),
-                target,
-                action,
-                mode,
-                rules,
-            })
+            .map(
+                |(index, (target, (action, provider), mode, rules))| Written {
+                    name: format!("p{index}"),
+                    target,
+                    action,
+                    provider,
+                    mode,
+                    rules,
+                },
+            )
             .collect()
     })
 }
@@ -200,6 +206,7 @@ struct Asked {
     host: String,
     path: String,
     headers: Vec<(String, String)>,
+    custom: Vec<CustomVerdict>,
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
@@ -223,6 +230,10 @@ fn asked() -> impl Strategy<Value = Asked> {
         select(&["x-a", "X-A", "x-b"]),
         select(&["1", "2", "11", "21", ""]),
     );
+    let verdict = (select(&["a", "b"]), prop::bool::ANY).prop_map(|(provider, allows)| {
+        let provider = provider.into();
+        CustomVerdict { provider, allows }
+    });
     (
         (prop::bool::weighted(0.2), prop::option::weighted(0.9, ids)),
         prop::option::of(select(&["10.0.0.1", "10.1.0.1", "::1", "192.168.0.1"])),
@@ -232,9 +243,10 @@ fn asked() -> impl Strategy<Value = Asked> {
         select(&["a.example", "A.EXAMPLE", "a.example:80", "b.example:81", ""]),
         select(&["/a", "/a/", "/a/b", "/ab", "/b", "/"]),
         prop::collection::vec(header, 0..3),
+        prop::collection::vec(verdict, 0..3),
     )
         .prop_map(
-            |((tcp, principal), ip, port, sni, method, host, path, headers)| Asked {
+            |((tcp, principal), ip, port, sni, method, host, path, headers, custom)| Asked {
                 tcp,
                 principal,
                 ip,
@@ -244,6 +256,7 @@ fn asked() -> impl Strategy<Value = Asked> {
                 host,
                 path,
                 headers,
+                custom,
             },
         )
 }
@@ -270,6 +283,7 @@ proptest! {
             path: &asked.path,
             headers: &asked.headers,
             claims: None,
+            custom: &asked.custom,
         };
         let set = set(&policies);
         let targets: Vec<TargetId> = on.iter().filter_map(|target| set.target(&object(*target))).collect();
@@ -292,6 +306,26 @@ proptest! {
         if let Some(By::Rule(rule)) = verdict.denied() {
             prop_assert!(matched(rule.effect, Mode::Enforce));
         }
+        // Whoever is asked and allows lets the request go on to the other rules: nobody else has to be.
+        let calls = set.custom(&request, &targets);
+        let custom: Vec<_> = calls
+            .iter()
+            .map(|call| CustomVerdict { provider: call.provider.clone(), allows: true })
+            .collect();
+        let answered = set.authorize(&Request { custom: &custom, ..request }, &targets);
+        let others: Vec<Written> = policies.iter().filter(|p| p.action != IstioAction::Custom).cloned().collect();
+        let lapsed = policies.iter().any(|p| p.action == IstioAction::Custom && p.mode == Mode::Enforce && p.provider.is_none());
+        let providers: std::collections::BTreeSet<_> = policies
+            .iter()
+            .filter(|p| p.action == IstioAction::Custom && p.mode == Mode::Enforce && on.contains(&p.target))
+            .map(|p| p.provider)
+            .collect();
+        if !lapsed && providers.len() < 2 {
+            let expected = naive::judge(&others, &request, &on);
+            prop_assert_eq!(answered.denied().is_some(), expected.denied);
+        } else if calls.is_empty() {
+            prop_assert_eq!(answered.denied().is_some(), naive::judge(&policies, &Request { custom: &[], ..request }, &on).denied);
+        }
     }
 }
 
@@ -301,6 +335,7 @@ fn nothing_attached_decides_nothing() {
         name: "p".into(),
         target: 0,
         action: IstioAction::Allow,
+        provider: None,
         mode: Mode::Enforce,
         rules: vec![],
     };
@@ -319,6 +354,7 @@ fn nothing_attached_decides_nothing() {
         path: "/",
         headers: &NoHeaders,
         claims: None,
+        custom: &[],
     };
     assert_eq!(set.authorize(&request, &[]), Verdict::default());
     let target = set.target(&object(0)).unwrap();
@@ -353,6 +389,7 @@ fn alike(count: usize, differ: &str) -> Vec<Written> {
             name: format!("p{index:05}"),
             target: 0,
             action: IstioAction::Allow,
+            provider: None,
             mode: Mode::Enforce,
             rules: vec![WrittenRule {
                 from: Some(vec![from]),
@@ -399,6 +436,7 @@ fn candidates_do_not_grow_with_policies() {
                 path: &path,
                 headers: &NoHeaders,
                 claims: None,
+                custom: &[],
             };
             let mut found = index::Found::new();
             row.find(&request, &mut found);
@@ -427,6 +465,7 @@ fn an_allow_that_matched_stands_for_the_own_namespace() {
         name: "p".into(),
         target: 0,
         action: IstioAction::Allow,
+        provider: None,
         mode: Mode::Enforce,
         rules: vec![rule],
     };
@@ -444,6 +483,7 @@ fn an_allow_that_matched_stands_for_the_own_namespace() {
         path: "/",
         headers: &NoHeaders,
         claims: None,
+        custom: &[],
     };
     let llm = Action::Llm {
         provider: ProviderId(0),

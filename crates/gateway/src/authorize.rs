@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use pingora_core::protocols::http::ServerSession;
+use smallvec::SmallVec;
 use waypoint_config::Snapshot;
 use waypoint_policy::Principal;
-use waypoint_policy::istio::{Claims, Headers, Protocol, Request, Verdict};
+use waypoint_policy::istio::{
+    Claims, CustomCall, CustomVerdict, Headers, Protocol, Request, Verdict,
+};
 
 use crate::edge::Head;
 use crate::proxy::Connection;
@@ -22,38 +25,78 @@ impl Headers for Fields<'_> {
     }
 }
 
-/// What Istio's policies in this snapshot say of a request that may go to these hosts; asked again
-/// while its answer streams.
-///
-pub(crate) fn verdict(
-    snapshot: &Snapshot,
-    session: &ServerSession,
-    connection: &Connection,
-    principal: &Principal,
-    head: &Head,
-    claims: Option<&Claims>,
-    hosts: &[Arc<str>],
-) -> Verdict {
-    if !snapshot.policy.has_istio() {
-        return Verdict::default();
+/// A request as it came, with what was found out about it.
+pub(crate) struct Facts<'a> {
+    headers: Fields<'a>,
+    connection: &'a Connection,
+    principal: &'a Principal,
+    head: &'a Head,
+    claims: Option<&'a Claims>,
+    custom: &'a [CustomVerdict],
+}
+
+impl<'a> Facts<'a> {
+    pub(crate) fn new(
+        session: &'a ServerSession,
+        connection: &'a Connection,
+        principal: &'a Principal,
+        head: &'a Head,
+    ) -> Self {
+        Self {
+            headers: Fields(&session.req_header().headers),
+            connection,
+            principal,
+            head,
+            claims: None,
+            custom: &[],
+        }
     }
-    let headers = &session.req_header().headers;
-    let peer = connection.peer.ip().to_canonical();
-    let request = Request {
-        protocol: Protocol::Http,
-        principal,
-        source_ip: Some(peer),
-        remote_ip: Some(forwarded_for(headers).unwrap_or(peer)),
-        destination_ip: Some(connection.local.ip().to_canonical()),
-        port: connection.local.port(),
-        sni: "",
-        method: &head.method,
-        host: &head.authority,
-        path: &head.path,
-        headers: &Fields(headers),
-        claims,
-    };
-    snapshot.authorize(&request, hosts, head.host())
+
+    /// The same with what its token says, and what external authorizers said.
+    pub(crate) fn with(self, claims: Option<&'a Claims>, custom: &'a [CustomVerdict]) -> Self {
+        Self {
+            claims,
+            custom,
+            ..self
+        }
+    }
+
+    fn request(&self) -> Request<'_> {
+        let peer = self.connection.peer.ip().to_canonical();
+        Request {
+            protocol: Protocol::Http,
+            principal: self.principal,
+            source_ip: Some(peer),
+            remote_ip: Some(forwarded_for(self.headers.0).unwrap_or(peer)),
+            destination_ip: Some(self.connection.local.ip().to_canonical()),
+            port: self.connection.local.port(),
+            sni: "",
+            method: &self.head.method,
+            host: &self.head.authority,
+            path: &self.head.path,
+            headers: &self.headers,
+            claims: self.claims,
+            custom: self.custom,
+        }
+    }
+
+    /// What Istio's policies in this snapshot say of the request if it may go to these hosts; asked
+    /// again while its answer streams.
+    pub(crate) fn judge(&self, snapshot: &Snapshot, hosts: &[Arc<str>]) -> Verdict {
+        match snapshot.policy.has_istio() {
+            true => snapshot.authorize(&self.request(), hosts, self.head.host()),
+            false => Verdict::default(),
+        }
+    }
+
+    /// Which external authorizers have to be asked before that.
+    pub(crate) fn custom_calls(
+        &self,
+        snapshot: &Snapshot,
+        hosts: &[Arc<str>],
+    ) -> SmallVec<[CustomCall; 1]> {
+        snapshot.custom(&self.request(), hosts, self.head.host())
+    }
 }
 
 /// The last address of `X-Forwarded-For`, as an Istio waypoint takes it (`use_remote_address` is

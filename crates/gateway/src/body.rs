@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header;
 use pingora_core::protocols::http::ServerSession;
+use pingora_error::{Error, ErrorType};
 use waypoint_policy::{Code, Refusal};
 
 /// A declared length is believed only so far when memory is set aside for it.
@@ -31,6 +32,11 @@ pub(crate) async fn discard(session: &mut ServerSession) {
     let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
 }
 
+pub(crate) fn too_large(limit_bytes: usize) -> Refusal {
+    Refusal::new(Code::BodyTooLarge)
+        .with_message(format!("the body is larger than {limit_bytes} bytes"))
+}
+
 /// The body of the request.
 ///
 /// # Errors
@@ -41,10 +47,7 @@ pub(crate) async fn read(
     limit_bytes: usize,
     between_pieces: Duration,
 ) -> Result<Bytes, Refusal> {
-    let too_large = || {
-        Refusal::new(Code::BodyTooLarge)
-            .with_message(format!("the body is larger than {limit_bytes} bytes"))
-    };
+    let too_large = || too_large(limit_bytes);
     let headers = &session.req_header().headers;
     let declared = headers
         .get(header::CONTENT_LENGTH)
@@ -58,6 +61,11 @@ pub(crate) async fn read(
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let broken =
         || Refusal::new(Code::BadRequest).with_message("the request body is cut or malformed");
+    // Two clocks run, and either may be first.
+    let failed = |error: Box<Error>| match error.etype() {
+        ErrorType::ReadTimedout => Refusal::new(Code::RequestTimeout),
+        _ => broken(),
+    };
     if expects {
         session
             .write_continue_response()
@@ -79,7 +87,7 @@ pub(crate) async fn read(
         let piece = tokio::time::timeout(between_pieces, session.read_request_body())
             .await
             .map_err(|_| Refusal::new(Code::RequestTimeout))
-            .and_then(|piece| piece.map_err(|_| broken()));
+            .and_then(|piece| piece.map_err(failed));
         let piece = match piece {
             Ok(Some(piece)) => piece,
             Ok(None) => break,

@@ -1,7 +1,9 @@
 //! Which headers pass between the two sides, and which never do.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use http::HeaderName;
 use http::header::{self, HeaderMap};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -37,7 +39,7 @@ fn is_identity(name: &HeaderName) -> bool {
 }
 
 /// Connection-specific fields (RFC 9110 §7.6.1) and those that are made anew for the next hop.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"
@@ -70,6 +72,13 @@ const SECRET_PARTS: [&str; 12] = [
     "private-key",
 ];
 
+/// One pass over a name for all of them; every header of every request is asked.
+/// `None`, which takes every name for a secret, if it could not be built.
+static SECRET: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    let kind = Some(AhoCorasickKind::DFA);
+    AhoCorasick::builder().kind(kind).build(SECRET_PARTS).ok()
+});
+
 /// What identifies the caller to its own services, or bills somebody: never sent on. A name that
 /// looks like a credential's is taken for one.
 fn is_callers_secret(name: &HeaderName) -> bool {
@@ -79,7 +88,7 @@ fn is_callers_secret(name: &HeaderName) -> bool {
     }
     // The protocol's own, which servers ask their clients for; and what SDKs say of themselves.
     let is_known = name.starts_with("mcp-") || name.starts_with("x-stainless-");
-    !is_known && SECRET_PARTS.iter().any(|part| name.contains(part))
+    !is_known && SECRET.as_ref().is_none_or(|secret| secret.is_match(name))
 }
 
 /// What would have a server run another request than the one that was decided.

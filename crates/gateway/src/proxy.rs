@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use bytes::Bytes;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -20,11 +21,12 @@ use waypoint_mesh::IdentitySource;
 use waypoint_policy::istio::{Claims, Verdict};
 use waypoint_policy::{Code, Principal, Refusal};
 
-use crate::authorize;
+use crate::authorize::Facts;
 use crate::body;
 use crate::credential::Credentials;
 use crate::edge::{self, Head};
 use crate::exchange::Connector;
+use crate::ext_authz::{self, Checked, Denial};
 use crate::headers;
 use crate::jwt;
 use crate::mcp_session::Sealer;
@@ -124,6 +126,8 @@ pub(crate) struct Context {
     hosts: SmallVec<[Arc<str>; 2]>,
     /// What the request's token says, if it brought one.
     claims: Option<Claims>,
+    /// What external authorizers said, where any was asked.
+    pub(crate) checked: Option<Box<Checked>>,
     /// What Istio's policies said; those of the agents' own kinds build on it.
     pub(crate) verdict: Verdict,
     pub(crate) voice: Voice,
@@ -144,15 +148,81 @@ impl Context {
     pub(crate) fn judge(&self, session: &ServerSession, snapshot: &Snapshot) -> Verdict {
         match (&self.connection, &self.head) {
             (Some(connection), Some(head)) => {
-                let principal = &self.record.principal;
-                let claims = self.claims.as_ref();
-                let hosts = &self.hosts;
-                authorize::verdict(
-                    snapshot, session, connection, principal, head, claims, hosts,
-                )
+                let facts = Facts::new(session, connection, &self.record.principal, head);
+                let checked = self.checked.as_ref();
+                let custom = checked.map_or(&[][..], |checked| &checked.verdicts);
+                let facts = facts.with(self.claims.as_ref(), custom);
+                facts.judge(snapshot, &self.hosts)
             }
             _ => Verdict::default(),
         }
+    }
+
+    /// Where the route may lead.
+    pub(crate) fn hosts(&self) -> &[Arc<str>] {
+        &self.hosts
+    }
+
+    /// Whether the caller's connection is TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.listener()
+            .is_some_and(|(_, listener)| listener.tls.is_some())
+    }
+
+    /// The body of the request, which may have been read already.
+    ///
+    /// # Errors
+    /// As [`body::read`].
+    pub(crate) async fn read_body(
+        &mut self,
+        session: &mut ServerSession,
+        limit_bytes: usize,
+        between_pieces: Duration,
+    ) -> Result<Bytes, Refusal> {
+        let read = self
+            .checked
+            .as_mut()
+            .and_then(|checked| checked.body.take());
+        match read {
+            None => body::read(session, limit_bytes, between_pieces).await,
+            Some(body) if body.len() > limit_bytes => Err(body::too_large(limit_bytes)),
+            Some(body) => Ok(body),
+        }
+    }
+
+    /// Changes the head of an answer as external authorizers want it.
+    pub(crate) fn change_answer(&self, head: &mut ResponseHeader) -> Result<()> {
+        match &self.checked {
+            Some(checked) => checked.answer.apply_answer(head),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether an external authorizer denied, or was needed and could not be asked.
+    fn is_denied(&self) -> bool {
+        self.denial().is_some()
+    }
+
+    fn denial(&self) -> Option<&Denial> {
+        self.checked.as_ref()?.denial.as_ref()
+    }
+
+    /// Whether Istio's policies let the request go on.
+    fn permit(&self) -> Result<(), Refusal> {
+        let permitted = self.verdict.permit();
+        let Some(denial) = self.denial() else {
+            return permitted;
+        };
+        let code = match denial.failed {
+            true => Code::AuthorizerUnavailable,
+            false => Code::Forbidden,
+        };
+        let by = permitted.err().and_then(|refusal| refusal.by);
+        let refusal = Refusal::new(code);
+        Err(match by {
+            Some(by) => refusal.decided_by(by),
+            None => refusal,
+        })
     }
 
     fn listener(&self) -> Option<(usize, &Listener)> {
@@ -233,17 +303,25 @@ impl Waypoint {
                 Route::Mcp(_) | Route::Plain(_) => Voice::Text,
             };
             context.hosts = state.snapshot.hosts_behind(route);
-            // Boxed: a token is rare, and its future is not small.
-            let authenticate =
-                jwt::authenticate(&state, session.req_header_mut(), &mut head, &context.hosts);
-            context.claims = Box::pin(authenticate).await?;
+            if !state.snapshot.ext_authz.is_empty() {
+                let check = ext_authz::check(self, &state, session, context, &head, is_plain);
+                Box::pin(check).await?;
+            }
+            // Who has been denied is not asked for a token.
+            let is_denied = context.is_denied();
+            if !is_denied && !state.snapshot.authentication.is_empty() {
+                // Boxed: its future is not small, and ends before the answer begins.
+                let authenticate =
+                    jwt::authenticate(&state, session.req_header_mut(), &mut head, &context.hosts);
+                context.claims = Box::pin(authenticate).await?;
+            }
         }
         let head = Arc::new(head);
         context.head = Some(Arc::clone(&head));
         if is_plain || context.record.principal.spiffe().is_some() {
             context.verdict = context.judge(session, &state.snapshot);
             context.record.judged(&context.verdict);
-            context.verdict.permit()?;
+            context.permit()?;
         }
         match route {
             Route::Llm(route) => {
@@ -337,6 +415,7 @@ impl ProxyHttp for Proxy {
             head: None,
             hosts: SmallVec::new(),
             claims: None,
+            checked: None,
             verdict: Verdict::default(),
             voice: Voice::Text,
             plain: None,
@@ -369,7 +448,8 @@ impl ProxyHttp for Proxy {
                 if !session.is_body_done() {
                     session.set_keepalive(None);
                 }
-                match respond::refuse(session, context.voice, &refusal, &id).await {
+                let denial = context.checked.take().and_then(|checked| checked.denial);
+                match respond::refuse(session, context.voice, &refusal, denial, &id).await {
                     Ok(status) => context.record.status = status,
                     Err(_) => return Err(caller_gone()),
                 }
@@ -461,7 +541,7 @@ impl ProxyHttp for Proxy {
         let refusal = Refusal::new(code);
         context.record.refused(&refusal);
         let id = context.record.id;
-        match respond::refuse(session, Voice::Text, &refusal, &id).await {
+        match respond::refuse(session, Voice::Text, &refusal, None, &id).await {
             Ok(status) => context.record.status = status,
             Err(_) => context.record.downstream_gone = true,
         }
@@ -534,12 +614,17 @@ impl Interruption {
     }
 }
 
+/// Resolves when the gateway ends.
+pub(crate) async fn ending(waypoint: &Waypoint) {
+    let mut phase = waypoint.phase.clone();
+    let _ = phase.wait_for(|phase| *phase == Phase::Ending).await;
+}
+
 /// Resolves when there is no use in waiting for an upstream any longer.
 pub(crate) async fn interrupted(waypoint: &Waypoint, session: &mut ServerSession) -> Interruption {
-    let mut phase = waypoint.phase.clone();
     tokio::select! {
         () = gone(session) => Interruption::Gone,
-        _ = phase.wait_for(|phase| *phase == Phase::Ending) => Interruption::Ending,
+        () = ending(waypoint) => Interruption::Ending,
     }
 }
 

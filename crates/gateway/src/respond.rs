@@ -9,7 +9,9 @@ use waypoint_mcp::McpRefusal;
 use waypoint_policy::{Code, Refusal};
 
 use crate::exchange::Answer;
+use crate::ext_authz::Denial;
 use crate::headers;
+use crate::proxy::Context;
 use crate::record::RequestId;
 
 /// In whose words a refusal is written.
@@ -30,7 +32,8 @@ pub(crate) fn head(status: u16, id: &RequestId) -> Result<Box<ResponseHeader>> {
     Ok(Box::new(head))
 }
 
-/// The head of an upstream's answer as the caller gets it, with our request id. The answer keeps
+/// The head of an upstream's answer as the caller gets it, with our request id and what external
+/// authorizers add. The answer keeps
 /// no headers: a stream may be long.
 ///
 /// # Errors
@@ -38,13 +41,14 @@ pub(crate) fn head(status: u16, id: &RequestId) -> Result<Box<ResponseHeader>> {
 pub(crate) fn forwarded(
     answer: &mut Answer,
     own_key: bool,
-    id: &RequestId,
+    context: &Context,
 ) -> std::result::Result<Box<ResponseHeader>, Refusal> {
     let internal = |_| Refusal::new(Code::Internal);
     let mut head =
         headers::response(answer.status(), answer.take_headers(), own_key).map_err(internal)?;
-    head.insert_header("x-request-id", id.as_str())
+    head.insert_header("x-request-id", context.record.id.as_str())
         .map_err(internal)?;
+    context.change_answer(&mut head).map_err(internal)?;
     Ok(head)
 }
 
@@ -64,19 +68,31 @@ pub(crate) async fn whole(
     session.finish_body().await
 }
 
-/// Writes a refusal before any byte of an answer; gives the status that was sent.
+/// Writes a refusal before any byte of an answer, with the words of who denied it if there are any;
+/// gives the status that was sent.
 pub(crate) async fn refuse(
     session: &mut ServerSession,
     voice: Voice,
     refusal: &Refusal,
+    denial: Option<Denial>,
     id: &RequestId,
 ) -> Result<u16> {
-    let status = match voice {
+    let own_status = match voice {
         // 401 would make MCP clients begin to log in.
         Voice::Mcp => McpRefusal::from(refusal.clone()).status,
         Voice::Llm(_) | Voice::Text => refusal.status(),
     };
+    let status = denial.as_ref().map_or(own_status, |denial| denial.status);
     let mut head = head(status, id)?;
+    if let Some(Denial { headers, body, .. }) = denial {
+        for (name, value) in &headers {
+            head.append_header(name, value)?;
+        }
+        if !body.is_empty() {
+            whole(session, head, body).await?;
+            return Ok(status);
+        }
+    }
     let body = match voice {
         Voice::Llm(dialect) => {
             for (name, value) in refusal_headers(refusal, id.as_str()) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use waypoint_config::{JwtKeys, JwtRule, Provider, Server, Snapshot};
+use waypoint_config::{ExtAuthz, JwtKeys, JwtRule, Provider, Server, Snapshot};
 use waypoint_policy::{ProviderId, ServerId};
 
 use crate::exchange::{Connector, Upstream, Upstreams};
@@ -14,6 +14,8 @@ pub(crate) struct State {
     pub(crate) snapshot: Arc<Snapshot>,
     providers: Vec<Arc<Upstream>>,
     servers: Vec<Arc<Upstream>>,
+    /// As the snapshot has them.
+    ext_authz: Vec<Arc<Upstream>>,
     /// By policy, then by rule, as the snapshot has them.
     keys: Vec<Vec<Arc<Keys>>>,
 }
@@ -37,7 +39,11 @@ impl State {
             .collect();
         let providers = snapshot.providers.iter();
         let servers = snapshot.servers.iter();
+        let ext_authz = snapshot.ext_authz.iter();
         Self {
+            ext_authz: ext_authz
+                .map(|e| upstreams.of(connector, &e.endpoint, private))
+                .collect(),
             providers: providers
                 .map(|p| upstreams.of(connector, &p.endpoint, private))
                 .collect(),
@@ -55,6 +61,14 @@ impl State {
         let mut rules = policies.flat_map(|(policy, keys)| policy.rules.iter().zip(keys));
         let (_, found) = rules.find(|(rule, _)| std::ptr::eq(&rule.keys, keys))?;
         Some(found)
+    }
+
+    /// An external authorizer and its connections.
+    pub(crate) fn ext_authz(&self, index: usize) -> Option<(&ExtAuthz, &Arc<Upstream>)> {
+        Some((
+            self.snapshot.ext_authz.get(index)?,
+            self.ext_authz.get(index)?,
+        ))
     }
 
     /// A provider and its connections.

@@ -147,6 +147,31 @@ impl Answer {
         }
     }
 
+    /// The whole body, at most `limit_bytes` of it, and the trailers behind it; HTTP/2 only.
+    ///
+    /// # Errors
+    /// [`ExchangeError::TooLarge`], [`ExchangeError::Malformed`] over HTTP/1.1, or what
+    /// [`Self::chunk`] says.
+    pub(crate) async fn body_with_trailers(
+        &mut self,
+        limit_bytes: usize,
+    ) -> Result<(Bytes, HeaderMap), ExchangeError> {
+        let Body::Http2(session) = &mut self.body else {
+            return Err(ExchangeError::Malformed);
+        };
+        let mut whole = Vec::new();
+        let failed = |error: Box<pingora_error::Error>| from_pingora(&error, true);
+        while let Some(piece) = session.read_response_body().await.map_err(failed)? {
+            if whole.len() + piece.len() > limit_bytes {
+                return Err(ExchangeError::TooLarge);
+            }
+            whole.extend_from_slice(&piece);
+        }
+        let trailers = session.read_trailers().await.map_err(failed)?;
+        self.body = Body::Done;
+        Ok((Bytes::from(whole), trailers.unwrap_or_default()))
+    }
+
     /// A piece that has arrived together with the last one; never waits.
     pub(crate) fn ready_chunk(&mut self) -> Option<Bytes> {
         match &mut self.body {

@@ -124,7 +124,9 @@ async fn prepare(
             body::check_json(session)?;
             // Who may do nothing here is told so before the body is read.
             permit_any(context, route, dialect)?;
-            let body = body::read(session, limits.llm_body_bytes, limits.body_timeout).await?;
+            let body = context
+                .read_body(session, limits.llm_body_bytes, limits.body_timeout)
+                .await?;
             // Each provider's own allowances are held by `candidates`.
             let call = Call::parse(dialect, operation, &body, &Allowances::ALL)?;
             (call, body)

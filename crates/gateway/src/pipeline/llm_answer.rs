@@ -101,7 +101,7 @@ pub(super) async fn plain(
     };
     let internal = |_| Refusal::new(Code::Internal);
     let retry = is_error.then(|| Retry::of(&answer, exhausted));
-    let mut head = respond::forwarded(&mut answer, own_key, &context.record.id)?;
+    let mut head = respond::forwarded(&mut answer, own_key, context)?;
     head.insert_header("request-id", context.record.id.as_str())
         .map_err(internal)?;
     if is_foreign {

@@ -106,7 +106,7 @@ pub(super) async fn relay(
     let mut decoder =
         Decoder::of(answer.header("content-encoding")).map_err(ExchangeError::refusal)?;
     let status = answer.status();
-    let mut head = respond::forwarded(&mut answer, own_key, &context.record.id)?;
+    let mut head = respond::forwarded(&mut answer, own_key, context)?;
     head.insert_header("request-id", context.record.id.as_str())
         .map_err(internal)?;
     head.insert_header("x-accel-buffering", "no")

@@ -17,7 +17,6 @@ use waypoint_policy::{By, Code, Refusal};
 use super::mcp_refuse::{accepted, deny, method_not_allowed, refuse};
 use super::mcp_scope::{Deed, Resolved, Scope};
 use super::{llm, mcp_answer};
-use crate::body;
 use crate::edge::{self, Head};
 use crate::exchange::{self, Answer, Outgoing, Patience, RequestHead};
 use crate::headers::{self, Passing};
@@ -163,7 +162,9 @@ async fn prepare_post(
         header(request, "content-encoding"),
     )?;
     let limits = &resolved.state.snapshot.parameters.limits;
-    let mut body = body::read(session, limits.mcp_body_bytes, limits.body_timeout).await?;
+    let mut body = context
+        .read_body(session, limits.mcp_body_bytes, limits.body_timeout)
+        .await?;
     let request = session.req_header();
     let head = waypoint_mcp::Head {
         protocol_version: header(request, session::PROTOCOL_VERSION),

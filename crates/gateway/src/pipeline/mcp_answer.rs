@@ -74,7 +74,7 @@ fn downstream_head(
     scope: &Scope,
     answer: &mut Answer,
 ) -> Result<Box<ResponseHeader>, Refusal> {
-    let mut head = respond::forwarded(answer, false, &context.record.id)?;
+    let mut head = respond::forwarded(answer, false, context)?;
     head.remove_header("www-authenticate");
     let mut ids = head.headers.get_all(session::SESSION_ID).iter();
     let sealed = match (ids.next(), ids.next()) {

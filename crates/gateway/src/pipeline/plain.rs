@@ -406,5 +406,5 @@ pub(crate) fn rewrite_response(response: &mut ResponseHeader, context: &Context)
             }
         }
     }
-    Ok(())
+    context.change_answer(response)
 }

@@ -38,6 +38,7 @@ pub(crate) struct Metrics {
     rule_hits: IntCounterVec,
     connections: IntCounterVec,
     attempts: IntCounterVec,
+    ext_authz: IntCounterVec,
     token_usage: HistogramVec,
     llm_duration: HistogramVec,
     first_token: HistogramVec,
@@ -97,6 +98,11 @@ impl Metrics {
                 "waypoint_upstream_attempts_total",
                 "Upstream tries, by upstream and result (ok, retried, failed).",
                 &["upstream", "result"],
+            ),
+            ext_authz: counters(
+                "waypoint_ext_authz_checks_total",
+                "Questions to external authorizers, by extension provider and result (allowed, denied, failed, failed_open).",
+                &["provider", "result"],
             ),
             token_usage: histograms(
                 "gen_ai_client_token_usage",
@@ -194,6 +200,11 @@ impl Metrics {
     /// Counts one upstream try.
     pub(crate) fn attempt(&self, upstream: &str, result: &str) {
         self.attempts.with_label_values(&[upstream, result]).inc();
+    }
+
+    /// Counts a question to an external authorizer.
+    pub(crate) fn ext_authz(&self, provider: &str, result: &str) {
+        self.ext_authz.with_label_values(&[provider, result]).inc();
     }
 
     /// Counts a running stream until the guard is dropped.

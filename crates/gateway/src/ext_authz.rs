@@ -1,0 +1,264 @@
+//! External authorizers: asked before anything else is decided, where a `CUSTOM` rule matches.
+//!
+//! An answer allows or denies, and may change the request. None within the time, or one that
+//! cannot be used, denies unless the operator said `failOpen`.
+
+mod changes;
+mod grpc;
+mod http1;
+mod proto;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use pingora_core::protocols::http::ServerSession;
+use tokio::time::Instant;
+use waypoint_config::{CheckedBody, ExtAuthz, ExtAuthzProtocol, Snapshot};
+use waypoint_policy::istio::CustomVerdict;
+use waypoint_policy::{Code, Refusal};
+
+use crate::authorize::Facts;
+use crate::body;
+use crate::edge::Head;
+use crate::exchange::{Connector, ExchangeError, Patience, Upstream};
+use crate::proxy::{self, Connection, Context, Interruption, Waypoint};
+use crate::state::State;
+use changes::Changes;
+
+/// What an authorizer's answer may hold, headers aside.
+const ANSWER_MAX_BYTES: usize = 1 << 20;
+/// The largest body that Pingora keeps for a plain route while it is looked at.
+const PLAIN_BODY_MAX_BYTES: usize = 64 << 10;
+
+/// What came of asking; kept to the end of the request.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// What each authorizer that was asked said.
+    pub(crate) verdicts: Vec<CustomVerdict>,
+    /// How the destination's answer is changed.
+    pub(crate) answer: Changes,
+    /// The answer of who denied.
+    pub(crate) denial: Option<Denial>,
+    /// The request's body, where it had to be read already.
+    pub(crate) body: Option<Bytes>,
+}
+
+/// What the caller gets in place of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Denial {
+    /// 300 to 599.
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// Empty for our own words.
+    pub(crate) body: Bytes,
+    /// Whether nobody denied, but nobody could be asked.
+    pub(crate) failed: bool,
+}
+
+/// What an authorizer said.
+#[derive(Debug)]
+enum Said {
+    /// Go on, with the request and the answer changed so.
+    Allow {
+        request: Changes,
+        answer: Changes,
+    },
+    Deny(Denial),
+}
+
+/// Why an authorizer's answer does not count.
+#[derive(Debug, thiserror::Error)]
+enum CheckError {
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    #[error("it answered with status {0}")]
+    Status(u16),
+    #[error("it answered with gRPC status {0}")]
+    Grpc(i32),
+    #[error("its answer is not a CheckResponse")]
+    NotUnderstood,
+    #[error("it asks for a change that is not possible: {0}")]
+    Change(&'static str),
+}
+
+/// A request as an authorizer sees it.
+struct Asked<'a> {
+    session: &'a ServerSession,
+    connection: &'a Connection,
+    head: &'a Head,
+    is_tls: bool,
+    /// The principal in its URI form; empty for nobody.
+    principal: &'a str,
+    request_id: &'a str,
+    /// As much of the body as it may see, and whether there is more.
+    body: Option<(Bytes, bool)>,
+}
+
+/// Where an authorizer is asked.
+struct Call<'a> {
+    connector: &'a Connector,
+    upstream: &'a Arc<Upstream>,
+    patience: Patience,
+}
+
+/// Asks whom CUSTOM rules want asked about this request, one after the other, until one denies; and
+/// changes the request as they say. What they said is in [`Context::checked`].
+///
+/// # Errors
+/// Those of reading a body that they want to see, [`Code::ShuttingDown`], or [`Code::Internal`].
+pub(crate) async fn check(
+    waypoint: &Waypoint,
+    state: &State,
+    session: &mut ServerSession,
+    context: &mut Context,
+    head: &Head,
+    is_plain: bool,
+) -> Result<(), Refusal> {
+    let snapshot = &state.snapshot;
+    let connection = context.connection.clone().ok_or(Code::Internal)?;
+    let principal = context.record.principal.clone();
+    let facts = Facts::new(session, &connection, &principal, head);
+    let calls = facts.custom_calls(snapshot, context.hosts());
+    if calls.is_empty() {
+        return Ok(());
+    }
+    let mut checked = Box::<Checked>::default();
+    for call in calls {
+        let known = snapshot.ext_authz(&call.provider);
+        let Some((authorizer, upstream)) = known.and_then(|index| state.ext_authz(index)) else {
+            return Err(Code::Internal.into());
+        };
+        let body = match authorizer.body {
+            None => None,
+            Some(wanted) => {
+                let read = &mut checked.body;
+                Some(see_body(session, snapshot, wanted, read, is_plain).await?)
+            }
+        };
+        let asked = Asked {
+            session,
+            connection: &connection,
+            head,
+            is_tls: context.is_tls(),
+            principal: principal.spiffe().map_or("", |id| id.as_str()),
+            request_id: context.record.id.as_str(),
+            body,
+        };
+        let said = ask(waypoint, authorizer, upstream, &asked).await?;
+        let (allows, result) = match &said {
+            Ok(Said::Allow { .. }) => (true, "allowed"),
+            Ok(Said::Deny(_)) => (false, "denied"),
+            Err(_) if authorizer.fail_open => (true, "failed_open"),
+            Err(_) => (false, "failed"),
+        };
+        waypoint.recorder.metrics.ext_authz(&call.provider, result);
+        checked.verdicts.push(CustomVerdict {
+            provider: Arc::clone(&call.provider),
+            allows,
+        });
+        match said {
+            Ok(Said::Allow { request, answer }) => {
+                request.apply(session.req_header_mut())?;
+                checked.answer.extend(answer);
+            }
+            Ok(Said::Deny(denial)) => checked.denial = Some(denial),
+            Err(error) => {
+                tracing::warn!(
+                    provider = &*call.provider,
+                    request_id = context.record.id.as_str(),
+                    %error,
+                    fail_open = authorizer.fail_open,
+                    "an external authorizer could not be asked"
+                );
+                if !authorizer.fail_open {
+                    checked.denial = Some(Denial {
+                        status: authorizer.status_on_error,
+                        headers: HeaderMap::new(),
+                        body: Bytes::new(),
+                        failed: true,
+                    });
+                }
+            }
+        }
+        if !allows {
+            break;
+        }
+    }
+    context.checked = Some(checked);
+    Ok(())
+}
+
+/// As much of the body as the authorizer may see, and whether there is more. What is read stays
+/// for the pipeline.
+async fn see_body(
+    session: &mut ServerSession,
+    snapshot: &Snapshot,
+    wanted: CheckedBody,
+    read: &mut Option<Bytes>,
+    is_plain: bool,
+) -> Result<(Bytes, bool), Refusal> {
+    let whole = match read {
+        Some(whole) => whole.clone(),
+        None => {
+            let limits = &snapshot.parameters.limits;
+            let bound = match is_plain {
+                // Pingora forwards what it has kept.
+                true => {
+                    session.enable_retry_buffering();
+                    PLAIN_BODY_MAX_BYTES
+                }
+                false => limits.llm_body_bytes.max(limits.mcp_body_bytes),
+            };
+            let whole = body::read(session, bound, limits.body_timeout).await?;
+            read.insert(whole).clone()
+        }
+    };
+    if whole.len() <= wanted.max_bytes {
+        return Ok((whole, false));
+    }
+    if !wanted.allow_partial {
+        return Err(body::too_large(wanted.max_bytes));
+    }
+    Ok((whole.slice(..wanted.max_bytes), true))
+}
+
+/// The outer error ends the request, the inner one is the authorizer's.
+async fn ask(
+    waypoint: &Waypoint,
+    authorizer: &ExtAuthz,
+    upstream: &Arc<Upstream>,
+    asked: &Asked<'_>,
+) -> Result<Result<Said, CheckError>, Refusal> {
+    let until = Instant::now() + authorizer.timeout;
+    let call = Call {
+        connector: &waypoint.connector,
+        upstream,
+        patience: Patience {
+            connect: authorizer.timeout,
+            until,
+        },
+    };
+    let answer = async {
+        match &authorizer.protocol {
+            ExtAuthzProtocol::Http(http) => http1::ask(&call, http, asked).await,
+            ExtAuthzProtocol::Grpc => {
+                let as_bytes = authorizer.body.is_some_and(|body| body.as_bytes);
+                grpc::ask(&call, asked, as_bytes, authorizer.timeout).await
+            }
+        }
+    };
+    let answer = tokio::time::timeout_at(until, answer);
+    tokio::select! {
+        said = answer => Ok(said.unwrap_or(Err(ExchangeError::Timeout.into()))),
+        () = proxy::ending(waypoint) => Interruption::Ending.result().map(|_: Option<()>| Err(CheckError::NotUnderstood)),
+    }
+}
+
+/// The status of a denial: one that says yes would hide it.
+fn denial_status(status: u16) -> u16 {
+    match status {
+        300..600 => status,
+        _ => Code::Forbidden.status(),
+    }
+}

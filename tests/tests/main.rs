@@ -8,6 +8,7 @@ mod authz;
 mod config;
 mod demo;
 mod egress;
+mod ext_authz;
 mod foreign;
 mod hostile;
 mod house;

@@ -22,6 +22,7 @@ mod llm_streams;
 mod mcp;
 mod mcp_arguments;
 mod mcp_items;
+mod path_modes;
 mod plain;
 mod plain_timeouts;
 mod regressions;

@@ -66,6 +66,7 @@ impl Snapshot {
                     "body_timeout_ms": millis(parameters.limits.body_timeout),
                 },
                 "drain_ms": millis(parameters.drain),
+                "path_normalization": parameters.path_normalization.as_str(),
                 "dns_suffix": parameters.dns_suffix,
                 "identity": parameters.identity.as_ref().map(|files| json!({
                     "certificate": files.certificate,

@@ -22,7 +22,7 @@ pub use compile::{GATEWAY_CLASS, check, compile};
 pub use diagnostic::{Diagnostic, Severity, Skipped};
 pub use istio_targets::IstioTargets;
 pub use jwt::{JwtKeys, JwtLocations, JwtRule, RequestAuthentication};
-pub use path::{PathError, normalize_path};
+pub use path::{PathError, PathNormalization, normalize_path};
 pub use route::{RouteQuery, RouteTable};
 pub use schema::schemas;
 pub use snapshot::*;

@@ -14,6 +14,7 @@ use waypoint_policy::{ObjectName, PolicySet, ProviderId, Secret, ServerId, Spiff
 
 use crate::istio_targets::IstioTargets;
 use crate::jwt::RequestAuthentication;
+use crate::path::PathNormalization;
 use crate::route::RouteTable;
 
 /// What a waypoint works with between two changes of its configuration.
@@ -141,6 +142,8 @@ pub struct Parameters {
     pub limits: Limits,
     /// How long streams may finish after shutdown was asked for.
     pub drain: Duration,
+    /// What is made of a plain request's path before it is matched and forwarded.
+    pub path_normalization: PathNormalization,
     /// What follows `.svc.` in the DNS names of Services.
     pub dns_suffix: String,
     /// Our own certificate, when it comes from files.

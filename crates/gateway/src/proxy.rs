@@ -200,7 +200,8 @@ impl Waypoint {
             session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
         }
         context.voice = voice_of_path(session.req_header().uri.path());
-        let mut head = Head::read(session, limits.header_bytes)?;
+        let form = state.snapshot.parameters.path_normalization;
+        let mut head = Head::read(session, limits.header_bytes, form)?;
         // What is judged is what is forwarded.
         headers::strip_named(session.req_header_mut());
         if !is_trusted(&connection.principal, connection.expires, &state.snapshot) {
@@ -226,6 +227,9 @@ impl Waypoint {
             return Err(Refusal::new(Code::RouteNotFound));
         };
         let is_plain = matches!(route, Route::Plain(_));
+        if !is_plain {
+            head.check_path()?;
+        }
         // Who is nobody is told so by the pipeline.
         if is_plain || context.record.principal.spiffe().is_some() {
             context.voice = match route {

@@ -28,4 +28,6 @@ mod plain_timeouts;
 mod regressions;
 mod through;
 mod tls_upstreams;
+mod token_keys;
+mod token_principals;
 mod tokens;

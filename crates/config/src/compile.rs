@@ -4,9 +4,10 @@ mod agent;
 mod attach;
 mod authorization;
 mod draft;
-mod endpoint;
+pub(crate) mod endpoint;
 mod gateway;
 mod http;
+mod jwt_keys;
 mod llm;
 mod mcp;
 mod parameters;
@@ -14,6 +15,7 @@ mod refs;
 mod request_authentication;
 mod set;
 mod solo;
+mod token_principal;
 
 use waypoint_policy::{Kind, ObjectName, ObjectRef, PolicySet, Posture, Settings};
 

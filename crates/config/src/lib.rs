@@ -21,7 +21,10 @@ pub use address::is_private;
 pub use compile::{GATEWAY_CLASS, check, compile};
 pub use diagnostic::{Diagnostic, Severity, Skipped};
 pub use istio_targets::IstioTargets;
-pub use jwt::{JwtKeys, JwtLocations, JwtRule, RequestAuthentication};
+pub use jwt::{
+    JwtKeys, JwtLocations, JwtPlace, JwtRule, PlaceError, RequestAuthentication, TokenForm,
+    TokenPrincipal,
+};
 pub use path::{PathError, PathNormalization, normalize_path};
 pub use route::{RouteQuery, RouteTable};
 pub use schema::schemas;

@@ -13,7 +13,7 @@ use waypoint_policy::istio::{Request, Verdict};
 use waypoint_policy::{ObjectName, PolicySet, ProviderId, Secret, ServerId, SpiffeId, TargetId};
 
 use crate::istio_targets::IstioTargets;
-use crate::jwt::RequestAuthentication;
+use crate::jwt::{RequestAuthentication, TokenPrincipal};
 use crate::path::PathNormalization;
 use crate::route::RouteTable;
 
@@ -238,6 +238,9 @@ pub struct Listener {
     pub tls: Option<ServerTls>,
     /// Who everyone on this listener is taken to be; loopback addresses only.
     pub developer: Option<SpiffeId>,
+    /// Tokens by which callers may say who they are; none where there are certificates or a
+    /// developer identity.
+    pub tokens: Vec<Arc<TokenPrincipal>>,
 }
 
 /// What is spoken on a listener.

@@ -15,7 +15,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use smallvec::SmallVec;
 use tokio::sync::watch;
 use tracing::Instrument;
-use waypoint_config::{Listener, Route, RouteQuery, Snapshot};
+use waypoint_config::{Listener, Route, RouteQuery, Snapshot, TokenPrincipal};
 use waypoint_mesh::IdentitySource;
 use waypoint_policy::istio::{Claims, Verdict};
 use waypoint_policy::{Code, Principal, Refusal};
@@ -55,6 +55,8 @@ pub(crate) struct Caller {
     listener: Arc<str>,
     source: IdentitySource,
     expires: Option<SystemTime>,
+    /// What the listener took the caller's token by.
+    token: Option<Arc<TokenPrincipal>>,
 }
 
 impl Caller {
@@ -63,10 +65,11 @@ impl Caller {
             principal: context.record.principal.clone(),
             listener: Arc::clone(&context.record.listener),
             source: context.record.identity_source,
-            expires: context
-                .connection
-                .as_ref()
-                .and_then(|connection| connection.expires),
+            expires: match &context.proven {
+                Some(proven) => Some(proven.expires),
+                None => (context.connection.as_ref()).and_then(|connection| connection.expires),
+            },
+            token: (context.proven.as_ref()).map(|proven| Arc::clone(&proven.by)),
         }
     }
 
@@ -79,6 +82,12 @@ impl Caller {
         };
         match self.source {
             IdentitySource::Developer => listener.developer.as_ref() == self.principal.spiffe(),
+            IdentitySource::Token => {
+                let mut tokens = listener.tokens.iter();
+                let by = self.token.as_ref();
+                by.is_some_and(|by| tokens.any(|token| token.is_same(by)))
+                    && is_trusted(&self.principal, self.expires, snapshot)
+            }
             _ => is_trusted(&self.principal, self.expires, snapshot),
         }
     }
@@ -122,6 +131,8 @@ pub(crate) struct Context {
     pub(crate) head: Option<Arc<Head>>,
     /// Where the route may lead.
     hosts: SmallVec<[Arc<str>; 2]>,
+    /// Who a token said is calling, where that is how it is said.
+    proven: Option<Box<jwt::Proven>>,
     /// What the request's token says, if it brought one.
     claims: Option<Claims>,
     /// What Istio's policies said; those of the agents' own kinds build on it.
@@ -222,6 +233,17 @@ impl Waypoint {
             edge::check_origin(session, &head, edge::is_loopback_host)?;
             context.record.principal = Principal::Workload(developer.clone());
             context.record.identity_source = IdentitySource::Developer;
+        }
+        if connection.identity_source == IdentitySource::None
+            && let Some(listener) = state.snapshot.listeners.get(index)
+            && !listener.tokens.is_empty()
+        {
+            let proven = jwt::principal(&state, listener, session.req_header_mut(), &mut head);
+            if let Some(proven) = Box::pin(proven).await? {
+                context.record.principal = Principal::Workload(proven.id.clone());
+                context.record.identity_source = IdentitySource::Token;
+                context.proven = Some(Box::new(proven));
+            }
         }
         let Some(route) = find_route(&state, index, &head, session.req_header()) else {
             return Err(Refusal::new(Code::RouteNotFound));
@@ -340,6 +362,7 @@ impl ProxyHttp for Proxy {
             connection: None,
             head: None,
             hosts: SmallVec::new(),
+            proven: None,
             claims: None,
             verdict: Verdict::default(),
             voice: Voice::Text,

@@ -16,6 +16,7 @@ mod http_filters;
 mod http_routes;
 mod import;
 mod lifecycle;
+mod live_explain;
 mod llm;
 mod llm_failures;
 mod llm_streams;

@@ -30,7 +30,7 @@ use crate::jwt;
 use crate::mcp_session::Sealer;
 use crate::mcp_tasks::Tasks;
 use crate::pipeline::{llm, mcp, plain};
-use crate::record::{Recorder, RequestRecord};
+use crate::record::{Recent, Recorder, Remembered, RequestRecord};
 use crate::respond::{self, Voice};
 use crate::serve::Phase;
 use crate::state::State;
@@ -117,6 +117,7 @@ pub(crate) struct Waypoint {
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) sealer: Sealer,
     pub(crate) tasks: Tasks,
+    pub(crate) recent: Recent,
 }
 
 /// One request on its way.
@@ -164,6 +165,39 @@ impl Context {
             }
             _ => Verdict::default(),
         }
+    }
+
+    /// What is kept of a request that has ended and whose record is written.
+    fn remembered(&mut self, session: &ServerSession) -> Option<Remembered> {
+        let connection = self.connection.as_ref()?;
+        let peer = connection.peer.ip().to_canonical();
+        let remote = match self.state.snapshot.policy.has_istio() {
+            true => authorize::forwarded_for(&session.req_header().headers),
+            false => None,
+        };
+        let record = &mut self.record;
+        Some(Remembered {
+            id: record.id,
+            time: record.time,
+            generation: record.generation,
+            listener: Arc::clone(&record.listener),
+            principal: std::mem::replace(&mut record.principal, Principal::Anonymous),
+            identity_source: record.identity_source,
+            peer: connection.peer,
+            local: connection.local,
+            remote: remote.unwrap_or(peer),
+            head: self.head.take(),
+            hosts: std::mem::take(&mut self.hosts),
+            verdict: std::mem::take(&mut self.verdict),
+            route: record.route.take(),
+            action: std::mem::take(&mut record.action),
+            allowed: record.allowed,
+            by: record.by.take(),
+            would_deny: std::mem::take(&mut record.would_deny),
+            code: record.code,
+            status: record.status,
+            is_cut: false,
+        })
     }
 
     fn listener(&self) -> Option<(usize, &Listener)> {
@@ -515,6 +549,9 @@ impl ProxyHttp for Proxy {
         }
         self.0.recorder.finish(&context.record).await;
         context.finished = true;
+        if let Some(remembered) = context.remembered(session) {
+            self.0.recent.keep(remembered);
+        }
         if session.is_body_done()
             && let Some(connection) = &context.connection
         {

@@ -26,7 +26,7 @@ use crate::listeners::{self, Listeners};
 use crate::mcp_session::Sealer;
 use crate::mcp_tasks::Tasks;
 use crate::proxy::{Proxy, Waypoint};
-use crate::record::{AuditLog, AuditSinks, Recorder};
+use crate::record::{AuditLog, AuditSinks, Recent, Recorder};
 use crate::state::State;
 use crate::tunnel;
 
@@ -167,6 +167,7 @@ impl Gateway {
             recorder,
             sealer: Sealer::new(),
             tasks: Tasks::default(),
+            recent: Recent::default(),
         });
         let mut gateway = Self {
             proxy: Arc::new(pingora(Arc::clone(&waypoint))),

@@ -189,6 +189,10 @@ async fn a_service_account_token_is_an_identity() {
         }
         assert_eq!(upstream.seen().len(), before, "{case}");
     }
+    // Names of schemes have no case.
+    let small = get("/ann").header("authorization", &format!("bearer {good}"));
+    assert_eq!(nobody(&waypoint, small).await.status, 200);
+    assert_eq!(upstream.last().header("authorization"), None);
     // Two tokens say two things.
     let both = bearer(bearer(get("/open"), &good), &of(json!({"jti": "2"})));
     assert_eq!(nobody(&waypoint, both).await.status, 401);

@@ -225,6 +225,11 @@ async fn a_token_that_is_there_must_be_valid() {
     let basic = get("/").header("authorization", "Basic YTpi");
     assert_eq!(ask(&waypoint, basic).await.status, 200);
     assert_eq!(upstream.last().header("authorization"), Some("Basic YTpi"));
+    // Names of schemes have no case.
+    let small = |token: &str| get("/").header("authorization", &format!("bearer {token}"));
+    assert_eq!(ask(&waypoint, small("bad")).await.status, 401);
+    assert_eq!(ask(&waypoint, small(&good)).await.status, 200);
+    assert_eq!(upstream.last().header("authorization"), None);
     // A second token that is bad spoils a good one.
     let both = get("/?access_token=bad").header("authorization", &format!("Bearer {good}"));
     assert_eq!(ask(&waypoint, both).await.status, 401);

@@ -86,6 +86,13 @@ fn place(
     out: &mut Diagnostics,
 ) -> Option<JwtPlace> {
     let (endpoint, target) = endpoint::of_document(uri, roots_pem, parameters, at, out)?;
+    if endpoint.tls.is_none() && !endpoint.private {
+        let message = format!(
+            "keys of tokens are fetched in clear text from `{uri}`: whoever is on the way can put \
+             others in their place"
+        );
+        out.warning(at, "keys-in-clear", message);
+    }
     Some(JwtPlace {
         uri: uri.to_owned(),
         endpoint,
@@ -113,13 +120,6 @@ fn configuration(
         );
         out.error(at, "bad-value", message);
         return None;
-    }
-    if !issuer.starts_with("https://") {
-        let message = format!(
-            "the keys of `{issuer}` are fetched in clear text: whoever is on the way can put others \
-             in their place"
-        );
-        out.warning(at, "insecure-issuer", message);
     }
     let uri = format!(
         "{}{CONFIGURATION}",

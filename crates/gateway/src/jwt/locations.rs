@@ -44,7 +44,7 @@ pub(super) fn tokens<'r>(
             for value in request.headers.get_all(name.as_str()) {
                 // What does not begin like a token's header is somebody else's.
                 if let Ok(text) = value.to_str()
-                    && let Some(token) = text.strip_prefix(prefix.as_str())
+                    && let Some(token) = after(text, prefix)
                 {
                     add(Place::Header(name.clone()), token.trim(), index);
                 }
@@ -65,6 +65,12 @@ pub(super) fn tokens<'r>(
         }
     }
     found
+}
+
+/// What stands behind a prefix; names of schemes have no case (RFC 9110 §11.1).
+fn after<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
 /// Takes a token out of the request.

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use waypoint_tests::certificates::Authority;
-use waypoint_tests::client::{Answer, Request};
+use waypoint_tests::client::{Answer, Client, Request};
 use waypoint_tests::llm::{chat, chat_answer, chat_stream, delta};
 use waypoint_tests::mcp_server::{MODERN, modern};
 use waypoint_tests::upstream::{Gate, Reply, Speaks, Upstream};
@@ -234,6 +234,11 @@ async fn a_service_account_token_is_an_identity() {
         assert_eq!(answer.status, status);
     }
     assert_eq!(connection.call(&get("/ann")).await.unwrap().status, 403);
+    let mut connection = waypoint.anonymous().connect_http2().await.unwrap();
+    for (token, status) in [(&good, 200), (&bob, 403), (&good, 200)] {
+        let request = bearer(get("/ann"), token).host("app.example.com");
+        assert_eq!(connection.call(&request).await.unwrap().status, status);
+    }
     let shown = waypoint.admin("/config_dump").await.text();
     assert!(
         shown.contains("ServiceAccount") && !shown.contains("\"kty\""),
@@ -294,6 +299,32 @@ async fn a_jwt_svid_is_an_identity() {
             nobody(&waypoint, bearer(get("/ann"), &token)).await.status,
             403
         );
+    }
+}
+
+/// A TLS listener that asks for no certificates takes tokens too.
+#[tokio::test]
+async fn tls_without_certificates_takes_tokens() {
+    let signer = Signer::new("one");
+    let (_upstream, waypoint) = start("").await;
+    let tokens = format!(
+        "optional: {{tokenPrincipals: [{}]}}",
+        accounts(&inline(&signer), "")
+    );
+    let optional =
+        "optional: {clientCertificate: {mode: Optional, caCertificateRefs: [{name: roots}]}}";
+    waypoint.edit_base(optional, &tokens).await;
+    let authority = &waypoint.authority;
+    let bob = authority.agent(BOB);
+    for identity in [None, Some(&bob)] {
+        let client = Client::tls(waypoint.ports.optional, authority, identity);
+        for (account_name, status) in [("ann", 200), ("bob", 403)] {
+            let token = signer.token(&account(account_name, &json!({})));
+            let answer = client.call(&bearer(get("/ann"), &token)).await.unwrap();
+            assert_eq!(answer.status, status, "{account_name}");
+            assert_eq!(waypoint.event(&answer).await["identity_source"], "token");
+        }
+        assert_eq!(client.call(&get("/ann")).await.unwrap().status, 403);
     }
 }
 

@@ -258,7 +258,7 @@ async fn heads_that_could_be_read_in_two_ways_are_refused() {
         (
             "an encoded slash",
             format!(
-                "POST /ai%2fv1/chat/completions HTTP/1.1\r\nconnection: close\r\nhost: {host}\r\ncontent-length: {length}\r\n\r\n{body}"
+                "POST /ai/v1%2fchat/completions HTTP/1.1\r\nconnection: close\r\nhost: {host}\r\ncontent-length: {length}\r\n\r\n{body}"
             ),
         ),
         (

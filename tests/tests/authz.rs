@@ -19,6 +19,7 @@ use waypoint_tests::upstream::{Reply, Upstream};
 use waypoint_tests::wait::soon;
 use waypoint_tests::waypoint::{Setup, Waypoint, binary, http_route, service};
 
+use crate::live_explain;
 use corpus::{Corpus, Deviation, Expected, File, Row, Side};
 
 /// Rows there are at least, and requests that are made of them: none is lost by accident.
@@ -194,7 +195,10 @@ async fn run(file: File, deviations: &[Deviation]) -> Done {
             if said.code != Some(REFUSED) && row.is_for_the_wire(group) {
                 running.load(objects).await;
                 for side in [Side::Http1, Side::Http2] {
-                    let Some(said) = wire(running, row, side).await else {
+                    // Where `explain` itself is known to be wrong there is nothing to compare with.
+                    let is_known = known(Side::Explain).is_some();
+                    let trace = (!is_known).then_some(&said.answer["trace"]);
+                    let Some(said) = wire(running, row, side, trace).await else {
                         continue;
                     };
                     note(side, row.expected_on_the_wire(), said);
@@ -281,8 +285,14 @@ impl Said {
     }
 }
 
-/// Asks the running gateway; nothing comes of what our client of HTTP/2 cannot say.
-async fn wire(running: &mut Running, row: &Row, side: Side) -> Option<String> {
+/// Asks the running gateway; nothing comes of what our client of HTTP/2 cannot say. What it tells of
+/// a decision afterwards must be what `explain` says.
+async fn wire(
+    running: &mut Running,
+    row: &Row,
+    side: Side,
+    trace: Option<&Value>,
+) -> Option<String> {
     let caller = running.caller(row);
     let text = |field: &str, default: &str| {
         let given = row.ask.get(field).and_then(Value::as_str);
@@ -317,6 +327,12 @@ async fn wire(running: &mut Running, row: &Row, side: Side) -> Option<String> {
         Ok(answer) => answer,
         Err(error) => return Some(format!("no answer: {error:#}")),
     };
+    if let (200 | 403, Some(trace)) = (answer.status, trace) {
+        let told = live_explain::told(&running.waypoint, &answer).await;
+        if let Some(other) = live_explain::differs(&told, trace) {
+            return Some(format!("told afterwards: {other}"));
+        }
+    }
     Some(match (answer.status, &*answer.text()) {
         (200, _) => {
             let event = running.waypoint.event(&answer).await;

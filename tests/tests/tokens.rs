@@ -13,18 +13,18 @@ use waypoint_tests::upstream::{Reply, Upstream};
 use waypoint_tests::wait::until;
 use waypoint_tests::waypoint::{ANN, Setup, Waypoint, http_route, object, service};
 
-const ISSUER: &str = "https://issuer.example";
-const AUDIENCE: &str = "waypoint";
+pub(crate) const ISSUER: &str = "https://issuer.example";
+pub(crate) const AUDIENCE: &str = "waypoint";
 
 /// A signing key with its id.
-struct Signer {
+pub(crate) struct Signer {
     id: &'static str,
-    key: EncodingKey,
-    public: Jwk,
+    pub(crate) key: EncodingKey,
+    pub(crate) public: Jwk,
 }
 
 impl Signer {
-    fn new(id: &'static str) -> Self {
+    pub(crate) fn new(id: &'static str) -> Self {
         let pair = rcgen::KeyPair::generate().unwrap();
         let key = EncodingKey::from_ec_der(&pair.serialize_der());
         let mut public = Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap();
@@ -32,7 +32,7 @@ impl Signer {
         Self { id, key, public }
     }
 
-    fn set(signers: &[&Self]) -> String {
+    pub(crate) fn set(signers: &[&Self]) -> String {
         let keys = signers.iter().map(|signer| signer.public.clone());
         let set = JwkSet {
             keys: keys.collect(),
@@ -40,14 +40,14 @@ impl Signer {
         serde_json::to_string(&set).unwrap()
     }
 
-    fn token(&self, claims: &Value) -> String {
+    pub(crate) fn token(&self, claims: &Value) -> String {
         let mut header = Header::new(Algorithm::ES256);
         header.kid = Some(self.id.to_owned());
         encode(&header, claims, &self.key).unwrap()
     }
 }
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
@@ -55,7 +55,7 @@ fn now() -> u64 {
 }
 
 /// Claims that are fine, with these in their place.
-fn claims(other: &Value) -> Value {
+pub(crate) fn claims(other: &Value) -> Value {
     let mut claims = json!({
         "iss": ISSUER, "sub": "ann", "aud": AUDIENCE, "exp": now() + 600,
         "role": ["engineer", "reader"], "team": {"name": "alpha"},
@@ -72,7 +72,7 @@ fn claims(other: &Value) -> Value {
     claims
 }
 
-fn on_gateway(kind: &str, name: &str, spec: &str) -> String {
+pub(crate) fn on_gateway(kind: &str, name: &str, spec: &str) -> String {
     let target = "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]\n";
     object(
         "security.istio.io/v1",
@@ -88,7 +88,7 @@ fn authentication(keys: &str, more: &str) -> String {
     on_gateway("RequestAuthentication", "tokens", &rule)
 }
 
-async fn start(policies: &[String]) -> (Arc<Upstream>, Waypoint) {
+pub(crate) async fn start(policies: &[String]) -> (Arc<Upstream>, Waypoint) {
     let upstream = Upstream::always(Reply::whole(200, &[], "hello")).await;
     let mut objects = vec![
         service("app", &upstream, "http"),
@@ -98,11 +98,11 @@ async fn start(policies: &[String]) -> (Arc<Upstream>, Waypoint) {
     (upstream, Setup::new(&objects.concat()).start().await)
 }
 
-fn get(path: &str) -> Request {
+pub(crate) fn get(path: &str) -> Request {
     Request::new("GET", path).host("app.example.com")
 }
 
-async fn ask(waypoint: &Waypoint, request: Request) -> Answer {
+pub(crate) async fn ask(waypoint: &Waypoint, request: Request) -> Answer {
     waypoint.workload(ANN).call(&request).await.unwrap()
 }
 
@@ -225,6 +225,11 @@ async fn a_token_that_is_there_must_be_valid() {
     let basic = get("/").header("authorization", "Basic YTpi");
     assert_eq!(ask(&waypoint, basic).await.status, 200);
     assert_eq!(upstream.last().header("authorization"), Some("Basic YTpi"));
+    // Names of schemes have no case.
+    let small = |token: &str| get("/").header("authorization", &format!("bearer {token}"));
+    assert_eq!(ask(&waypoint, small("bad")).await.status, 401);
+    assert_eq!(ask(&waypoint, small(&good)).await.status, 200);
+    assert_eq!(upstream.last().header("authorization"), None);
     // A second token that is bad spoils a good one.
     let both = get("/?access_token=bad").header("authorization", &format!("Bearer {good}"));
     assert_eq!(ask(&waypoint, both).await.status, 401);
@@ -370,4 +375,46 @@ async fn keys_are_fetched_and_fetched_again() {
     })
     .await;
     assert_eq!(issuer.seen()[0].target(), "/keys.json");
+}
+
+/// Istio's `spaceDelimitedClaims`: `scope` and `permission` are lists by nature, others if named.
+#[tokio::test]
+async fn claims_are_split_at_spaces_where_the_rule_says() {
+    let signer = Signer::new("one");
+    let keys = format!("jwks: '{}'", Signer::set(&[&signer]));
+    let rules = "\
+rules:
+- to: [{operation: {paths: [/scope]}}]
+  when: [{key: \"request.auth.claims[scope]\", values: [write]}]
+- to: [{operation: {paths: [/groups]}}]
+  when: [{key: \"request.auth.claims[groups]\", values: [ops]}]
+- to: [{operation: {paths: [/roles]}}]
+  when: [{key: \"request.auth.claims[roles]\", values: [ops]}]
+- to: [{operation: {paths: [/whole]}}]
+  when: [{key: \"request.auth.claims[roles]\", values: [\"dev ops\"]}]
+- to: [{operation: {paths: [/not]}}]
+  when: [{key: \"request.auth.claims[groups]\", notValues: [ops]}]
+";
+    let allow = on_gateway("AuthorizationPolicy", "tokens", rules);
+    let named = "  spaceDelimitedClaims: [groups]\n";
+    let (_upstream, waypoint) = start(&[authentication(&keys, named), allow]).await;
+    let lists = json!({"scope": "read write", "groups": "dev ops", "roles": "dev ops"});
+    let other = json!({"scope": "rewrite", "groups": "devops", "roles": ["ops"]});
+    for (path, of_lists, of_other) in [
+        ("/scope", 200, 403),
+        ("/groups", 200, 403),
+        ("/roles", 403, 200),
+        ("/whole", 200, 403),
+        ("/not", 403, 200),
+    ] {
+        for (more, status) in [(&lists, of_lists), (&other, of_other)] {
+            let token = signer.token(&claims(more));
+            let request = get(path).header("authorization", &format!("Bearer {token}"));
+            assert_eq!(
+                ask(&waypoint, request).await.status,
+                status,
+                "{path} {more}"
+            );
+        }
+    }
 }

@@ -4,11 +4,12 @@ mod agent;
 mod attach;
 mod authorization;
 mod draft;
-mod endpoint;
+pub(crate) mod endpoint;
 mod entry;
 mod ext_authz;
 mod gateway;
 mod http;
+mod jwt_keys;
 mod llm;
 mod mcp;
 mod parameters;
@@ -16,6 +17,7 @@ mod refs;
 mod request_authentication;
 mod set;
 mod solo;
+mod token_principal;
 
 use waypoint_policy::{Kind, ObjectName, ObjectRef, PolicySet, Posture, Settings};
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 use waypoint_policy::{Names, ProviderId, ServerId};
 
+use crate::jwt::TokenForm;
 use crate::snapshot::{
     Address, ClientCertificate, Credential, Endpoint, Filter, Listener, PathMatch, PlainMatch,
     Protocol, Route, Snapshot,
@@ -66,6 +67,7 @@ impl Snapshot {
                     "body_timeout_ms": millis(parameters.limits.body_timeout),
                 },
                 "drain_ms": millis(parameters.drain),
+                "path_normalization": parameters.path_normalization.as_str(),
                 "dns_suffix": parameters.dns_suffix,
                 "identity": parameters.identity.as_ref().map(|files| json!({
                     "certificate": files.certificate,
@@ -118,6 +120,14 @@ fn listener(listener: &Listener) -> Value {
             ClientCertificate::Required { .. } => "Required",
         }),
         "developer": listener.developer.as_ref().map(ToString::to_string),
+        "token_principals": listener.tokens.iter().map(|token| json!({
+            "type": match token.form {
+                TokenForm::ServiceAccount => "ServiceAccount",
+                TokenForm::Spiffe => "SPIFFE",
+            },
+            "issuer": token.issuer,
+            "audiences": token.audiences,
+        })).collect::<Vec<_>>(),
     })
 }
 

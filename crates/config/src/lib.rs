@@ -23,8 +23,11 @@ pub use compile::{GATEWAY_CLASS, check, compile};
 pub use diagnostic::{Diagnostic, Severity, Skipped};
 pub use ext_authz::{CheckedBody, ExtAuthz, ExtAuthzProtocol, HttpAuthz};
 pub use istio_targets::IstioTargets;
-pub use jwt::{JwtKeys, JwtLocations, JwtRule, RequestAuthentication};
-pub use path::{PathError, normalize_path};
+pub use jwt::{
+    JwtKeys, JwtLocations, JwtPlace, JwtRule, PlaceError, RequestAuthentication, TokenForm,
+    TokenPrincipal,
+};
+pub use path::{PathError, PathNormalization, normalize_path};
 pub use route::{RouteQuery, RouteTable};
 pub use schema::schemas;
 pub use snapshot::*;

@@ -5,7 +5,8 @@ use std::fmt;
 
 use hashbrown::HashMap;
 
-use crate::snapshot::{PathMatch, PlainMatch, Route, Snapshot};
+use crate::path::PathNormalization;
+use crate::snapshot::{PathMatch, PlainMatch, PlainRoute, Route, Snapshot};
 
 /// Host names longer than this are matched by no named host (RFC 1035 §2.3.4).
 const MAX_HOST_BYTES: usize = 255;
@@ -17,7 +18,7 @@ pub struct RouteQuery<'a> {
     pub listener: usize,
     /// `Host` or `:authority`; case, a port and a trailing dot do not matter.
     pub host: &'a str,
-    /// The path in the form of [`crate::normalize_path`].
+    /// The path in the form of [`crate::Parameters::path_normalization`].
     pub path: &'a str,
     /// The method as sent.
     pub method: &'a str,
@@ -54,6 +55,22 @@ impl Snapshot {
         let table = self.routes.listeners.get(query.listener)?;
         let found = table.find(&host, query)?;
         self.routes.routes.get(found)
+    }
+}
+
+impl PlainRoute {
+    /// Whether a path that led here stays below the route's prefix when its dot segments are
+    /// followed, as its receiver will. They are left in it by [`PathNormalization::None`] only.
+    #[must_use]
+    pub fn holds(&self, path: &str) -> bool {
+        let PathMatch::Prefix(prefix) = &self.matched.path else {
+            return true;
+        };
+        let Ok(normal) = PathNormalization::Base.normalize(path) else {
+            return false;
+        };
+        let below = normal.strip_prefix(prefix.as_str());
+        prefix == "/" || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -189,7 +206,8 @@ impl Paths {
         }
         let mut at = self.nodes.first()?;
         let mut found = at.here.find(query);
-        for segment in query.path.split('/').filter(|s| !s.is_empty()) {
+        // An empty segment between two slashes is one that no prefix has.
+        for segment in query.path.split('/').skip(1) {
             let Some(&next) = at.children.get(segment) else {
                 break;
             };

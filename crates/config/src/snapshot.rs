@@ -14,7 +14,8 @@ use waypoint_policy::{ObjectName, PolicySet, ProviderId, Secret, ServerId, Spiff
 
 use crate::ext_authz::ExtAuthz;
 use crate::istio_targets::IstioTargets;
-use crate::jwt::RequestAuthentication;
+use crate::jwt::{RequestAuthentication, TokenPrincipal};
+use crate::path::PathNormalization;
 use crate::route::RouteTable;
 
 /// What a waypoint works with between two changes of its configuration.
@@ -172,6 +173,8 @@ pub struct Parameters {
     pub limits: Limits,
     /// How long streams may finish after shutdown was asked for.
     pub drain: Duration,
+    /// What is made of a plain request's path before it is matched and forwarded.
+    pub path_normalization: PathNormalization,
     /// What follows `.svc.` in the DNS names of Services.
     pub dns_suffix: String,
     /// Our own certificate, when it comes from files.
@@ -266,6 +269,9 @@ pub struct Listener {
     pub tls: Option<ServerTls>,
     /// Who everyone on this listener is taken to be; loopback addresses only.
     pub developer: Option<SpiffeId>,
+    /// Tokens by which callers may say who they are; none where there are certificates or a
+    /// developer identity.
+    pub tokens: Vec<Arc<TokenPrincipal>>,
 }
 
 /// What is spoken on a listener.

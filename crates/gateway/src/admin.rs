@@ -12,7 +12,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::edge;
+use crate::explain;
 use crate::proxy::Waypoint;
+use crate::record::RequestId;
 use crate::serve::Phase;
 use crate::tunnel;
 
@@ -86,7 +88,8 @@ fn json(status: StatusCode, body: Vec<u8>) -> Response<Vec<u8>> {
 const INDEX: &str = "\
 /healthz       the process is alive
 /config_dump   the configuration in force, without secrets
-/decisions     the last decisions, newest last (?request_id=ID for one)";
+/decisions     the last decisions, newest last (?request_id=ID for one)
+/explain/ID    why a request was allowed or denied, by its x-request-id";
 
 #[async_trait]
 impl ServeHttp for Admin {
@@ -135,6 +138,23 @@ impl Admin {
         json(status, body.to_string().into_bytes())
     }
 
+    fn explain(&self, id: &str) -> Response<Vec<u8>> {
+        let found = RequestId::parse(id).and_then(|id| self.waypoint.recent.find(&id));
+        let Some(request) = found else {
+            let why = "nothing is kept of a request with this id: it is not of this process, has not \
+                       ended, or many have ended since";
+            return text(StatusCode::NOT_FOUND, why);
+        };
+        let state = self.waypoint.state.load();
+        match explain::explain(&request, &state.snapshot) {
+            Ok(explanation) => json(StatusCode::OK, explanation),
+            Err(error) => {
+                tracing::error!(%error, "a decision cannot be explained");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "it cannot be written")
+            }
+        }
+    }
+
     fn admin(&self, path: &str, query: &str) -> Response<Vec<u8>> {
         match path {
             "/" | "/help" => text(StatusCode::OK, INDEX),
@@ -154,7 +174,10 @@ impl Admin {
                 let events = self.waypoint.recorder.audit.recent(wanted);
                 json(StatusCode::OK, events)
             }
-            _ => text(StatusCode::NOT_FOUND, "not found; see /"),
+            path => match path.strip_prefix("/explain/") {
+                Some(id) => self.explain(id),
+                None => text(StatusCode::NOT_FOUND, "not found; see /"),
+            },
         }
     }
 }

@@ -101,7 +101,7 @@ impl<'a> Facts<'a> {
 
 /// The last address of `X-Forwarded-For`, as an Istio waypoint takes it (`use_remote_address` is
 /// off there): whoever is in the mesh can write one.
-fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
+pub(crate) fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?;
     let last = last.to_str().ok()?.rsplit(',').next()?.trim();
     let address = match last.parse::<std::net::SocketAddr>() {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use http::header;
 use pingora_core::protocols::http::ServerSession;
-use waypoint_config::normalize_path;
+use waypoint_config::{PathNormalization, normalize_path};
 use waypoint_policy::{Code, Refusal};
 
 /// The parts of a request head that routing and policy look at.
@@ -25,19 +25,32 @@ fn bad(message: &'static str) -> Refusal {
     Refusal::new(Code::BadRequest).with_message(message)
 }
 
+/// A path that has no form, or none that all read alike.
+pub(crate) fn unclear() -> Refusal {
+    bad("path cannot be normalized")
+}
+
 impl Head {
     /// Reads and checks a request head.
     ///
     /// # Errors
     /// A head that two parsers could read differently is refused: both `Content-Length` and
     /// `Transfer-Encoding` (RFC 9112 §6.1), several `Host` fields or none (RFC 9112 §3.2), a
-    /// target that names another host than `Host`, a path that does not normalize.
-    pub(crate) fn read(session: &ServerSession, limit_bytes: usize) -> Result<Self, Refusal> {
+    /// target that names another host than `Host`, a fragment, a path that does not normalize.
+    pub(crate) fn read(
+        session: &ServerSession,
+        limit_bytes: usize,
+        form: PathNormalization,
+    ) -> Result<Self, Refusal> {
         let request = session.req_header();
         if let Some(http1) = session.as_http1() {
             let raw = http1.get_headers_raw_bytes();
             if raw.len() > limit_bytes {
                 return Err(Refusal::new(Code::HeadersTooLarge));
+            }
+            // The parser has dropped the fragment, and what it left is not what was asked for.
+            if has_fragment(&raw) {
+                return Err(bad("request target has a fragment"));
             }
             // The parser has dropped Content-Length by now, so only the raw head tells.
             if request.headers.contains_key(header::TRANSFER_ENCODING)
@@ -110,8 +123,7 @@ impl Head {
         if !path.starts_with('/') {
             return Err(bad("request target is not a path"));
         }
-        let path: Cow<'_, str> =
-            normalize_path(path).map_err(|_| bad("path cannot be normalized"))?;
+        let path: Cow<'_, str> = form.normalize(path).map_err(|_| unclear())?;
         Ok(Self {
             method: request.method.as_str().into(),
             authority: authority.into(),
@@ -120,10 +132,30 @@ impl Head {
         })
     }
 
+    /// Refuses a path that a model or tool provider could read as another, whatever the mesh
+    /// makes of plain ones: it is the route that decides where these go, and the path is made anew.
+    ///
+    /// # Errors
+    /// [`Code::BadRequest`].
+    pub(crate) fn check_path(&self) -> Result<(), Refusal> {
+        match normalize_path(&self.path) {
+            Ok(normal) if *normal == *self.path => Ok(()),
+            _ => Err(unclear()),
+        }
+    }
+
     /// The host without its port, as sent.
     pub(crate) fn host(&self) -> &str {
         host_of(&self.authority)
     }
+}
+
+/// Whether the target in a raw HTTP/1 head has a fragment (RFC 9112 §3.2 has none).
+fn has_fragment(raw: &[u8]) -> bool {
+    let mut lines = raw.split(|byte| *byte == b'\n');
+    let line = lines.find(|line| !line.trim_ascii().is_empty());
+    let mut parts = line.unwrap_or_default().split(|byte| *byte == b' ');
+    parts.nth(1).is_some_and(|target| target.contains(&b'#'))
 }
 
 /// Whether a raw HTTP/1 head has a field of this (lower-case) name.
@@ -308,6 +340,9 @@ mod tests {
         let raw = b"POST / HTTP/1.1\r\nhost: a\r\nContent-Length : 3\r\n\r\n";
         assert!(has_field(raw, b"content-length"));
         assert!(!has_field(raw, b"transfer-encoding"));
+        assert!(!has_fragment(raw));
+        assert!(has_fragment(b"\r\nGET /a#b HTTP/1.1\r\nhost: a\r\n\r\n"));
+        assert!(!has_fragment(b"A# / HTTP/1.1\r\nhost: a#b\r\n\r\n"));
         assert!(!has_field(
             b"POST /content-length HTTP/1.1\r\n\r\n",
             b"content-length"

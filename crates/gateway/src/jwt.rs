@@ -1,7 +1,9 @@
 //! Tokens that requests bring: found, verified, taken away (`RequestAuthentication`).
 
+mod fetch;
 mod keys;
 mod locations;
+mod principal;
 mod verify;
 
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use waypoint_policy::istio::Claims;
 use waypoint_policy::{By, Code, Refusal};
 
 pub(crate) use keys::{KeyRing, Keys};
+pub(crate) use principal::{Proven, principal};
 
 use crate::edge::Head;
 use crate::state::State;
@@ -58,7 +61,7 @@ pub(crate) async fn authenticate(
     if is_preflight(head, request) {
         return Ok(None);
     }
-    let tokens = locations::tokens(&rules, request, head);
+    let tokens = locations::tokens(rules.iter().map(|rule| &rule.locations), request, head);
     let mut first: Option<(usize, verify::Verified)> = None;
     for found in &tokens {
         let mut verified = None;

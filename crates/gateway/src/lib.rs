@@ -8,6 +8,7 @@ mod coding;
 mod credential;
 mod edge;
 mod exchange;
+mod explain;
 mod ext_authz;
 mod headers;
 mod jwt;

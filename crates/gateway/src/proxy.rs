@@ -16,12 +16,12 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use smallvec::SmallVec;
 use tokio::sync::watch;
 use tracing::Instrument;
-use waypoint_config::{Listener, Route, RouteQuery, Snapshot};
+use waypoint_config::{Listener, Route, RouteQuery, Snapshot, TokenPrincipal};
 use waypoint_mesh::IdentitySource;
 use waypoint_policy::istio::{Claims, Verdict};
 use waypoint_policy::{Code, Principal, Refusal};
 
-use crate::authorize::Facts;
+use crate::authorize::{self, Facts};
 use crate::body;
 use crate::credential::Credentials;
 use crate::edge::{self, Head};
@@ -32,7 +32,7 @@ use crate::jwt;
 use crate::mcp_session::Sealer;
 use crate::mcp_tasks::Tasks;
 use crate::pipeline::{llm, mcp, plain};
-use crate::record::{Recorder, RequestRecord};
+use crate::record::{Recent, Recorder, Remembered, RequestRecord};
 use crate::respond::{self, Voice};
 use crate::serve::Phase;
 use crate::state::State;
@@ -57,6 +57,8 @@ pub(crate) struct Caller {
     listener: Arc<str>,
     source: IdentitySource,
     expires: Option<SystemTime>,
+    /// What the listener took the caller's token by.
+    token: Option<Arc<TokenPrincipal>>,
 }
 
 impl Caller {
@@ -65,10 +67,11 @@ impl Caller {
             principal: context.record.principal.clone(),
             listener: Arc::clone(&context.record.listener),
             source: context.record.identity_source,
-            expires: context
-                .connection
-                .as_ref()
-                .and_then(|connection| connection.expires),
+            expires: match &context.proven {
+                Some(proven) => Some(proven.expires),
+                None => (context.connection.as_ref()).and_then(|connection| connection.expires),
+            },
+            token: (context.proven.as_ref()).map(|proven| Arc::clone(&proven.by)),
         }
     }
 
@@ -81,6 +84,12 @@ impl Caller {
         };
         match self.source {
             IdentitySource::Developer => listener.developer.as_ref() == self.principal.spiffe(),
+            IdentitySource::Token => {
+                let mut tokens = listener.tokens.iter();
+                let by = self.token.as_ref();
+                by.is_some_and(|by| tokens.any(|token| token.is_same(by)))
+                    && is_trusted(&self.principal, self.expires, snapshot)
+            }
             _ => is_trusted(&self.principal, self.expires, snapshot),
         }
     }
@@ -110,6 +119,7 @@ pub(crate) struct Waypoint {
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) sealer: Sealer,
     pub(crate) tasks: Tasks,
+    pub(crate) recent: Recent,
 }
 
 /// One request on its way.
@@ -124,6 +134,8 @@ pub(crate) struct Context {
     pub(crate) head: Option<Arc<Head>>,
     /// Where the route may lead.
     hosts: SmallVec<[Arc<str>; 2]>,
+    /// Who a token said is calling, where that is how it is said.
+    proven: Option<Box<jwt::Proven>>,
     /// What the request's token says, if it brought one.
     claims: Option<Claims>,
     /// What external authorizers said, where any was asked.
@@ -225,6 +237,43 @@ impl Context {
         })
     }
 
+    /// What is kept of a request that has ended and whose record is written.
+    fn remembered(&mut self, session: &ServerSession) -> Option<Remembered> {
+        let connection = self.connection.as_ref()?;
+        let peer = connection.peer.ip().to_canonical();
+        let remote = match self.state.snapshot.policy.has_istio() {
+            true => authorize::forwarded_for(&session.req_header().headers),
+            false => None,
+        };
+        let record = &mut self.record;
+        Some(Remembered {
+            id: record.id,
+            time: record.time,
+            generation: record.generation,
+            listener: Arc::clone(&record.listener),
+            principal: std::mem::replace(&mut record.principal, Principal::Anonymous),
+            identity_source: record.identity_source,
+            peer: connection.peer,
+            local: connection.local,
+            remote: remote.unwrap_or(peer),
+            head: self.head.take(),
+            hosts: std::mem::take(&mut self.hosts),
+            custom: self
+                .checked
+                .take()
+                .map_or_else(Vec::new, |checked| checked.verdicts),
+            verdict: std::mem::take(&mut self.verdict),
+            route: record.route.take(),
+            action: std::mem::take(&mut record.action),
+            allowed: record.allowed,
+            by: record.by.take(),
+            would_deny: std::mem::take(&mut record.would_deny),
+            code: record.code,
+            status: record.status,
+            is_cut: false,
+        })
+    }
+
     fn listener(&self) -> Option<(usize, &Listener)> {
         let name = &self.connection.as_ref()?.listener;
         let mut listeners = self.state.snapshot.listeners.iter().enumerate();
@@ -270,7 +319,8 @@ impl Waypoint {
             session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
         }
         context.voice = voice_of_path(session.req_header().uri.path());
-        let mut head = Head::read(session, limits.header_bytes)?;
+        let form = state.snapshot.parameters.path_normalization;
+        let mut head = Head::read(session, limits.header_bytes, form)?;
         // What is judged is what is forwarded.
         headers::strip_named(session.req_header_mut());
         if !is_trusted(&connection.principal, connection.expires, &state.snapshot) {
@@ -292,10 +342,24 @@ impl Waypoint {
             context.record.principal = Principal::Workload(developer.clone());
             context.record.identity_source = IdentitySource::Developer;
         }
+        if connection.identity_source == IdentitySource::None
+            && let Some(listener) = state.snapshot.listeners.get(index)
+            && !listener.tokens.is_empty()
+        {
+            let proven = jwt::principal(&state, listener, session.req_header_mut(), &mut head);
+            if let Some(proven) = Box::pin(proven).await? {
+                context.record.principal = Principal::Workload(proven.id.clone());
+                context.record.identity_source = IdentitySource::Token;
+                context.proven = Some(Box::new(proven));
+            }
+        }
         let Some(route) = find_route(&state, index, &head, session.req_header()) else {
             return Err(Refusal::new(Code::RouteNotFound));
         };
         let is_plain = matches!(route, Route::Plain(_));
+        if !is_plain {
+            head.check_path()?;
+        }
         // Who is nobody is told so by the pipeline.
         if is_plain || context.record.principal.spiffe().is_some() {
             context.voice = match route {
@@ -414,6 +478,7 @@ impl ProxyHttp for Proxy {
             connection: None,
             head: None,
             hosts: SmallVec::new(),
+            proven: None,
             claims: None,
             checked: None,
             verdict: Verdict::default(),
@@ -448,7 +513,10 @@ impl ProxyHttp for Proxy {
                 if !session.is_body_done() {
                     session.set_keepalive(None);
                 }
-                let denial = context.checked.take().and_then(|checked| checked.denial);
+                let denial = context
+                    .checked
+                    .as_mut()
+                    .and_then(|checked| checked.denial.take());
                 match respond::refuse(session, context.voice, &refusal, denial, &id).await {
                     Ok(status) => context.record.status = status,
                     Err(_) => return Err(caller_gone()),
@@ -568,6 +636,9 @@ impl ProxyHttp for Proxy {
         }
         self.0.recorder.finish(&context.record).await;
         context.finished = true;
+        if let Some(remembered) = context.remembered(session) {
+            self.0.recent.keep(remembered);
+        }
         if session.is_body_done()
             && let Some(connection) = &context.connection
         {

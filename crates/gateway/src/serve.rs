@@ -26,7 +26,7 @@ use crate::listeners::{self, Listeners};
 use crate::mcp_session::Sealer;
 use crate::mcp_tasks::Tasks;
 use crate::proxy::{Proxy, Waypoint};
-use crate::record::{AuditLog, AuditSinks, Recorder};
+use crate::record::{AuditLog, AuditSinks, Recent, Recorder};
 use crate::state::State;
 use crate::tunnel;
 
@@ -105,7 +105,7 @@ pub struct Gateway {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     rejected: Option<watch::Receiver<u64>>,
     rejected_seen: u64,
-    upstreams: Upstreams,
+    upstreams: Arc<Upstreams>,
     ring: KeyRing,
     generation: watch::Sender<u64>,
     phase: watch::Sender<Phase>,
@@ -146,13 +146,13 @@ impl Gateway {
         // Both this and Pingora's rustls backend use the process default.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let connector = Arc::new(Connector::new());
-        let ring = KeyRing::default();
-        let upstreams = Upstreams::default();
+        let upstreams = Arc::new(Upstreams::default());
         let mut snapshots = snapshots;
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
         let (generation, generation_seen) = watch::channel(snapshot.generation);
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let recorder = Arc::new(Recorder::new());
+        let ring = KeyRing::new(Arc::clone(&recorder));
         let waypoint = Arc::new(Waypoint {
             state: ArcSwap::from_pointee(State::new(
                 Arc::clone(&snapshot),
@@ -167,6 +167,7 @@ impl Gateway {
             recorder,
             sealer: Sealer::new(),
             tasks: Tasks::default(),
+            recent: Recent::default(),
         });
         let mut gateway = Self {
             proxy: Arc::new(pingora(Arc::clone(&waypoint))),

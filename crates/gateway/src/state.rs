@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use waypoint_config::{ExtAuthz, JwtKeys, JwtRule, Provider, Server, Snapshot};
+use waypoint_config::{ExtAuthz, JwtKeys, Provider, Server, Snapshot};
 use waypoint_policy::{ProviderId, ServerId};
 
 use crate::exchange::{Connector, Upstream, Upstreams};
@@ -16,26 +16,29 @@ pub(crate) struct State {
     servers: Vec<Arc<Upstream>>,
     /// As the snapshot has them.
     ext_authz: Vec<Arc<Upstream>>,
-    /// By policy, then by rule, as the snapshot has them.
-    keys: Vec<Vec<Arc<Keys>>>,
+    /// Of every place in the snapshot that has keys, in the order of [`places`].
+    keys: Vec<Arc<Keys>>,
+}
+
+/// Every place in a snapshot that has keys.
+fn places(snapshot: &Snapshot) -> impl Iterator<Item = &JwtKeys> {
+    let policies = snapshot.authentication.iter();
+    let rules = policies.flat_map(|policy| policy.rules.iter().map(|rule| &rule.keys));
+    let listeners = snapshot.listeners.iter();
+    rules.chain(listeners.flat_map(|listener| listener.tokens.iter().map(|token| &token.keys)))
 }
 
 impl State {
     pub(crate) fn new(
         snapshot: Arc<Snapshot>,
         connector: &Arc<Connector>,
-        upstreams: &Upstreams,
+        upstreams: &Arc<Upstreams>,
         ring: &KeyRing,
     ) -> Self {
-        let private = &snapshot.parameters.allow_private;
-        let of = |rule: &JwtRule| {
-            ring.of(&rule.keys, connector, |endpoint| {
-                upstreams.of(connector, endpoint, private)
-            })
-        };
-        let policies = snapshot.authentication.iter();
-        let keys = policies
-            .map(|policy| policy.rules.iter().map(of).collect())
+        let parameters = &snapshot.parameters;
+        let private = &parameters.allow_private;
+        let keys = places(&snapshot)
+            .map(|keys| ring.of(keys, connector, upstreams, parameters))
             .collect();
         let providers = snapshot.providers.iter();
         let servers = snapshot.servers.iter();
@@ -55,11 +58,10 @@ impl State {
         }
     }
 
-    /// The keys of a rule of this snapshot.
+    /// The keys of a place of this snapshot.
     pub(crate) fn keys(&self, keys: &JwtKeys) -> Option<&Keys> {
-        let policies = self.snapshot.authentication.iter().zip(&self.keys);
-        let mut rules = policies.flat_map(|(policy, keys)| policy.rules.iter().zip(keys));
-        let (_, found) = rules.find(|(rule, _)| std::ptr::eq(&rule.keys, keys))?;
+        let mut places = places(&self.snapshot).zip(&self.keys);
+        let (_, found) = places.find(|(place, _)| std::ptr::eq(*place, keys))?;
         Some(found)
     }
 

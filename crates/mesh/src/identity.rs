@@ -14,6 +14,8 @@ pub enum IdentitySource {
     Certificate,
     /// The developer identity of a loopback listener.
     Developer,
+    /// A token that was verified with the request.
+    Token,
     /// Nobody proved anything.
     None,
 }
@@ -24,6 +26,7 @@ impl IdentitySource {
         match self {
             Self::Certificate => "certificate",
             Self::Developer => "developer",
+            Self::Token => "token",
             Self::None => "none",
         }
     }

@@ -23,6 +23,7 @@ mod trust_domain;
 use std::{net::IpAddr, sync::Arc};
 
 pub use custom::{CustomCall, CustomVerdict};
+pub use explain::NOT_KEPT;
 pub use path_template::{PathTemplate, TemplateError};
 pub use request::{Claims, Headers, NoHeaders, Protocol, Request};
 pub(crate) use set::IstioSet;

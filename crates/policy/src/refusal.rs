@@ -230,7 +230,6 @@ impl Code {
             Self::IdentityRequired
                 | Self::IdentityInvalid
                 | Self::Forbidden
-                | Self::AuthorizerUnavailable
                 | Self::ModelNotAllowed
                 | Self::ToolDenied
                 | Self::HostNotAllowed
@@ -238,12 +237,14 @@ impl Code {
         )
     }
 
-    /// Flags of the audit event: `RBAC_ACCESS_DENIED` for denials.
+    /// Flags of the audit event: `RBAC_ACCESS_DENIED` for denials, and Envoy's `UAEX` where an
+    /// external authorizer failed.
     #[must_use]
     pub fn flags(self) -> &'static [&'static str] {
-        match self.is_denial() {
-            true => &["RBAC_ACCESS_DENIED"],
-            false => &[],
+        match self {
+            Self::AuthorizerUnavailable => &["UAEX"],
+            _ if self.is_denial() => &["RBAC_ACCESS_DENIED"],
+            _ => &[],
         }
     }
 

@@ -202,7 +202,18 @@ impl PolicySet {
     /// What each of Istio's rules on these targets thought of a request.
     #[must_use]
     pub fn explain_istio(&self, request: &Request<'_>, targets: &[TargetId]) -> Vec<TraceEntry> {
-        self.istio.trace(request, targets)
+        self.istio.trace(request, targets, true)
+    }
+
+    /// The same for a request whose headers and token are not known any longer: a rule that could
+    /// match with some of them is said not to, for want of what it asks about.
+    #[must_use]
+    pub fn explain_istio_without_head(
+        &self,
+        request: &Request<'_>,
+        targets: &[TargetId],
+    ) -> Vec<TraceEntry> {
+        self.istio.trace(request, targets, false)
     }
 
     /// As [`decide`](Self::decide), for a request that Istio's policies have let pass: under the

@@ -1,8 +1,11 @@
 //! One request against one snapshot, in the steps the gateway takes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use waypoint_config::{LlmRoute, McpRoute, PlainRoute, Provider, Route, RouteQuery, Snapshot};
+use waypoint_config::{
+    LlmRoute, McpRoute, PlainRoute, Provider, Route, RouteQuery, Snapshot, normalize_path,
+};
 use waypoint_llm::{Call, Candidate, Dialect, candidates};
 use waypoint_mcp::Ask;
 use waypoint_policy::istio::Verdict;
@@ -24,8 +27,22 @@ pub(super) fn decide(snapshot: &Snapshot, request: &Request) -> anyhow::Result<A
         snapshot,
         principal: &request.principal,
         http: &request.http,
+        path: None,
         verdict: Verdict::default(),
     };
+    if let Some(path) = request
+        .http
+        .path
+        .as_deref()
+        .filter(|_| !request.http.mesh.is_tcp)
+    {
+        ask.path = normal(snapshot, &request.asked, path);
+        if ask.path.is_none() {
+            let asked = format!("{}{path}", request.http.host);
+            let by = "the path cannot be normalized";
+            return Ok(Answer::refused(Code::BadRequest, by, asked));
+        }
+    }
     // Who is nobody reaches no LLM or MCP route, before any policy is asked.
     let is_judged = matches!(request.asked, Asked::Http) || request.principal.spiffe().is_some();
     let mut istio = Vec::new();
@@ -67,10 +84,25 @@ pub(super) fn decide(snapshot: &Snapshot, request: &Request) -> anyhow::Result<A
     Ok(answer)
 }
 
+/// A path in the form that it is routed, judged and forwarded in, without its query, or nothing if
+/// it is refused: what leads to models and tools must be unambiguous in every form.
+fn normal<'p>(snapshot: &Snapshot, asked: &Asked, path: &'p str) -> Option<Cow<'p, str>> {
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    let normal = snapshot.parameters.path_normalization.normalize(path);
+    let normal = normal.ok()?;
+    let is_clear = match asked {
+        Asked::Http => true,
+        Asked::Llm(_) | Asked::Mcp(_) => normalize_path(&normal).is_ok_and(|own| own == normal),
+    };
+    is_clear.then_some(normal)
+}
+
 struct Asking<'a> {
     snapshot: &'a Snapshot,
     principal: &'a Principal,
     http: &'a Http,
+    /// The request's path in its form, if it has one.
+    path: Option<Cow<'a, str>>,
     /// What Istio's policies said.
     verdict: Verdict,
 }
@@ -98,9 +130,7 @@ impl Asking<'_> {
     fn line(&self, asked: &Asked) -> anyhow::Result<(String, String, Vec<Arc<str>>)> {
         let (method, path, hosts) = match asked {
             Asked::Http => {
-                let path = self.http.path.as_deref().unwrap_or("/");
-                let normal = waypoint_config::normalize_path(path).unwrap_or(path.into());
-                let hosts = match self.route(&normal) {
+                let hosts = match self.route(self.path.as_deref().unwrap_or("/")) {
                     Some((_, route)) => self.snapshot.hosts_behind(route).to_vec(),
                     None => Vec::new(),
                 };
@@ -137,7 +167,7 @@ impl Asking<'_> {
             }
         };
         let method = self.http.method.clone().unwrap_or(method.to_owned());
-        let path = self.http.path.clone().unwrap_or(path);
+        let path = self.path.as_deref().map_or(path, str::to_owned);
         Ok((method, path, hosts))
     }
 
@@ -158,7 +188,7 @@ impl Asking<'_> {
             true => format!("the models of LLMProvider {name}"),
             false => format!("{operation} with {} at LLMProvider {name}", llm.model),
         };
-        if let Some(path) = &self.http.path
+        if let Some(path) = &self.path
             && !matches!(self.route(path), Some((_, Route::Llm(_))))
         {
             let why = "no LLMRoute for this host and path";
@@ -276,7 +306,7 @@ impl Asking<'_> {
 
     /// The routes that lead to a provider, only the one a given path leads to if there is one.
     fn llm_routes(&self, provider: &Provider) -> Vec<&LlmRoute> {
-        let by_path = self.http.path.as_deref().and_then(|path| self.route(path));
+        let by_path = self.path.as_deref().and_then(|path| self.route(path));
         if let Some((_, Route::Llm(route))) = by_path {
             return vec![route];
         }
@@ -415,13 +445,9 @@ impl Asking<'_> {
     fn http(&self) -> anyhow::Result<Answer> {
         let Http { host, port, .. } = self.http;
         let method = self.http.method.as_deref().unwrap_or("GET");
-        let path = self.http.path.as_deref().unwrap_or("/");
+        let path = self.path.as_deref().unwrap_or("/");
         let asked = format!("{method} {host}{path}");
-        let Ok(normal) = waypoint_config::normalize_path(path) else {
-            let by = "the path cannot be normalized";
-            return Ok(Answer::refused(Code::BadRequest, by, asked));
-        };
-        let Some((_, route)) = self.route(&normal) else {
+        let Some((_, route)) = self.route(path) else {
             return Ok(Answer::refused(
                 Code::RouteNotFound,
                 "no route for this host and path",
@@ -429,7 +455,11 @@ impl Asking<'_> {
             ));
         };
         let route = match route {
-            Route::Plain(route) => route,
+            Route::Plain(route) if route.holds(path) => route,
+            Route::Plain(_) => {
+                let by = "the path leads out of its route";
+                return Ok(Answer::refused(Code::BadRequest, by, asked));
+            }
             Route::Llm(_) | Route::Mcp(_) if self.principal.spiffe().is_none() => {
                 let code = Code::IdentityRequired;
                 return Ok(Answer {
@@ -458,7 +488,7 @@ impl Asking<'_> {
             Action::Http {
                 method,
                 host: bare_host(host),
-                path: &normal,
+                path,
                 port: backend.map_or(port.unwrap_or(0), |backend| backend.endpoint.port),
                 external: backend.is_some_and(|backend| backend.external),
             },

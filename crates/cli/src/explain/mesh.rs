@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use waypoint_config::{Snapshot, normalize_path};
+use waypoint_config::Snapshot;
 use waypoint_policy::istio::{Claims, CustomVerdict, Protocol, Request, Verdict};
 use waypoint_policy::{Kind, ObjectName, ObjectRef, Principal, TraceEntry};
 
@@ -35,7 +35,6 @@ pub(super) fn judge(
     hosts: &[Arc<str>],
 ) -> (Verdict, Vec<TraceEntry>) {
     let mesh = &http.mesh;
-    let normal = normalize_path(path).unwrap_or(path.into());
     let request = Request {
         protocol: match mesh.is_tcp {
             true => Protocol::Tcp,
@@ -49,7 +48,7 @@ pub(super) fn judge(
         sni: &mesh.sni,
         method,
         host: &http.host,
-        path: &normal,
+        path,
         headers: &mesh.headers,
         claims: mesh.claims.as_ref(),
         custom: &mesh.custom,

@@ -110,7 +110,12 @@ fn decides() {
         ),
         (
             "a path that cannot be",
-            r#"{"principal": "@github-mcp", "host": "api.github.com", "path": "/repos/%2e%2e%2fadmin"}"#,
+            r#"{"principal": "@github-mcp", "host": "api.github.com", "path": "/repos/%2e%2e%00admin"}"#,
+            "deny bad_request by the path cannot be normalized",
+        ),
+        (
+            "a path to models that servers read in different ways",
+            r#"{"principal": "@pr-agent", "path": "/ai-gateway//v1/chat/completions", "llm": {"provider": "openai", "model": "gpt-4o"}}"#,
             "deny bad_request by the path cannot be normalized",
         ),
         (

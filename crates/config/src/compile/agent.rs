@@ -18,6 +18,7 @@ use super::missing;
 use super::set::{Decoded, Set};
 use crate::kind::ObjectKind;
 use crate::object::{At, Diagnostics, is_label};
+use crate::path::PathNormalization;
 use crate::raw::agent as raw;
 use crate::snapshot::Route;
 use crate::suggest;
@@ -42,6 +43,7 @@ pub(super) fn compile(
             set,
             drafts,
             served: &served,
+            paths: chosen.parameters.path_normalization,
             policy,
         }
         .compile(out)
@@ -106,6 +108,8 @@ struct One<'c> {
     set: &'c Set<'c>,
     drafts: &'c Drafts<'c>,
     served: &'c Served,
+    /// The form that paths of requests are matched in.
+    paths: PathNormalization,
     policy: &'c Decoded<'c, raw::AgentPolicy>,
 }
 
@@ -328,7 +332,9 @@ impl<'c> One<'c> {
             mcp: each(raw.mcp.as_deref(), at.key("mcp"), out, |b, at, out| {
                 context.mcp(b, at, out)
             }),
-            http: each(raw.http.as_deref(), at.key("http"), out, http),
+            http: each(raw.http.as_deref(), at.key("http"), out, |raw, at, out| {
+                http(self.paths, raw, at, out)
+            }),
         }
     }
 

@@ -293,6 +293,7 @@ impl One<'_> {
         let reader = values::Reader {
             namespace: &self.policy.object.name.namespace,
             trust_domains: self.mesh.trust_domains,
+            paths: self.chosen.parameters.path_normalization,
         };
         let mut from = Vec::new();
         for (index, entry) in raw.from.iter().enumerate() {

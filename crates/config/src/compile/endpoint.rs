@@ -29,6 +29,13 @@ impl TlsChoice {
     }
 }
 
+/// Why there is no connecting to what was written.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    code: &'static str,
+    message: String,
+}
+
 /// Where `scheme://host[:port][/prefix]` is.
 pub(super) fn of_url(
     text: &str,
@@ -37,47 +44,7 @@ pub(super) fn of_url(
     at: At<'_>,
     out: &mut Diagnostics,
 ) -> Option<Endpoint> {
-    let mut bad = |why: &str| {
-        let message = format!("`{text}` is not `http(s)://host[:port][/prefix]`: {why}");
-        out.error(at, "bad-endpoint", message);
-        None
-    };
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(error) => return bad(&error.to_string()),
-    };
-    let https = match url.scheme() {
-        "https" => true,
-        "http" => false,
-        _ => return bad("the scheme must be http or https"),
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        return bad("credentials belong in `credential`");
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return bad("it must end with the path");
-    }
-    if tls.is_some() && !https {
-        return bad("`tls` needs https");
-    }
-    let prefix = match crate::normalize_path(url.path()) {
-        Ok(path) => path.trim_end_matches('/').to_owned(),
-        Err(error) => return bad(&error.to_string()),
-    };
-    let Some(port) = url.port_or_known_default().filter(|port| *port > 0) else {
-        return bad("the port must be 1 to 65535");
-    };
-    let host = match url.host() {
-        Some(Host::Domain(name)) => name.trim_end_matches('.').to_owned(),
-        Some(Host::Ipv4(ip)) => ip.to_string(),
-        Some(Host::Ipv6(ip)) => ip.to_string(),
-        None => return bad("there is no host"),
-    };
-    let tls = https.then(|| tls.unwrap_or_default());
-    Some(Endpoint {
-        prefix,
-        ..of_host(&host, port, tls, parameters, at, out)?
-    })
+    reported(url(text, tls, parameters), at, out)
 }
 
 /// Where a host is that may be anywhere.
@@ -89,10 +56,112 @@ pub(super) fn of_host(
     at: At<'_>,
     out: &mut Diagnostics,
 ) -> Option<Endpoint> {
+    reported(anywhere(host, port, tls, parameters), at, out)
+}
+
+fn reported<T>(found: Result<T, Fault>, at: At<'_>, out: &mut Diagnostics) -> Option<T> {
+    found
+        .map_err(|fault| out.error(at, fault.code, fault.message))
+        .ok()
+}
+
+fn url(text: &str, tls: Option<TlsChoice>, parameters: &Parameters) -> Result<Endpoint, Fault> {
+    let bad = |why: &str| Fault {
+        code: "bad-endpoint",
+        message: format!("`{text}` is not `http(s)://host[:port][/prefix]`: {why}"),
+    };
+    let url = Url::parse(text).map_err(|error| bad(&error.to_string()))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("credentials belong in `credential`"));
+    }
+    if url.query().is_some() {
+        return Err(bad("it must end with the path"));
+    }
+    let path = crate::normalize_path(url.path()).map_err(|error| bad(&error.to_string()))?;
+    Ok(Endpoint {
+        prefix: path.trim_end_matches('/').to_owned(),
+        ..origin(&url, tls, parameters, bad)?
+    })
+}
+
+/// Where a document on the web is, and what is asked for there.
+pub(crate) fn document(
+    text: &str,
+    roots_pem: Option<String>,
+    parameters: &Parameters,
+) -> Result<(Endpoint, String), Fault> {
+    let bad = |why: &str| Fault {
+        code: "bad-endpoint",
+        message: format!("`{text}` is not `http(s)://host[:port]/path`: {why}"),
+    };
+    let url = Url::parse(text).map_err(|error| bad(&error.to_string()))?;
+    let tls = roots_pem.map(|roots_pem| TlsChoice {
+        roots_pem: Some(roots_pem),
+        hostname: None,
+    });
+    let endpoint = origin(&url, tls, parameters, bad)?;
+    let target = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    Ok((endpoint, target))
+}
+
+/// The same, with mistakes reported.
+pub(super) fn of_document(
+    text: &str,
+    roots_pem: Option<String>,
+    parameters: &Parameters,
+    at: At<'_>,
+    out: &mut Diagnostics,
+) -> Option<(Endpoint, String)> {
+    reported(document(text, roots_pem, parameters), at, out)
+}
+
+/// Where the host of a URL is.
+fn origin(
+    url: &Url,
+    tls: Option<TlsChoice>,
+    parameters: &Parameters,
+    bad: impl Fn(&str) -> Fault,
+) -> Result<Endpoint, Fault> {
+    let https = match url.scheme() {
+        "https" => true,
+        "http" => false,
+        _ => return Err(bad("the scheme must be http or https")),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("credentials do not belong into it"));
+    }
+    if url.fragment().is_some() {
+        return Err(bad("it must not have a fragment"));
+    }
+    if tls.is_some() && !https {
+        return Err(bad("roots and `tls` need https"));
+    }
+    let Some(port) = url.port_or_known_default().filter(|port| *port > 0) else {
+        return Err(bad("the port must be 1 to 65535"));
+    };
+    let host = match url.host() {
+        Some(Host::Domain(name)) => name.trim_end_matches('.').to_owned(),
+        Some(Host::Ipv4(ip)) => ip.to_string(),
+        Some(Host::Ipv6(ip)) => ip.to_string(),
+        None => return Err(bad("there is no host")),
+    };
+    let tls = https.then(|| tls.unwrap_or_default());
+    anywhere(&host, port, tls, parameters)
+}
+
+fn anywhere(
+    host: &str,
+    port: u16,
+    tls: Option<TlsChoice>,
+    parameters: &Parameters,
+) -> Result<Endpoint, Fault> {
     let literal = host.parse::<IpAddr>().ok();
     let (address, private) = match literal {
         Some(ip) => {
-            let private = private_literal(ip, &parameters.allow_private, at, out)?;
+            let private = private_literal(ip, &parameters.allow_private)?;
             (Address::Fixed(vec![SocketAddr::new(ip, port)]), private)
         }
         // The cluster's own names are Services, which are exempt.
@@ -105,7 +174,7 @@ pub(super) fn of_host(
         Some(IpAddr::V6(ip)) => format!("[{ip}]"),
         _ => host.to_owned(),
     };
-    Some(Endpoint {
+    Ok(Endpoint {
         tls: tls.map(|tls| tls.upstream(host)),
         host: authority.into(),
         port,
@@ -116,25 +185,21 @@ pub(super) fn of_host(
     })
 }
 
-/// Whether a literal address is a private one that is allowed; reports one that is not.
-fn private_literal(
-    ip: IpAddr,
-    allowed: &[IpNet],
-    at: At<'_>,
-    out: &mut Diagnostics,
-) -> Option<bool> {
+/// Whether a literal address is a private one that is allowed.
+fn private_literal(ip: IpAddr, allowed: &[IpNet]) -> Result<bool, Fault> {
     if !is_private(ip) {
-        return Some(false);
+        return Ok(false);
     }
     if allowed.iter().any(|net| net.contains(&ip)) {
-        return Some(true);
+        return Ok(true);
     }
-    let message = format!(
-        "{ip} is a private address; name it in `allowPrivateEndpoints` of the WaypointParameters \
-         if requests may go there"
-    );
-    out.error(at, "private-endpoint", message);
-    None
+    Err(Fault {
+        code: "private-endpoint",
+        message: format!(
+            "{ip} is a private address; name it in `allowPrivateEndpoints` of the \
+             WaypointParameters if requests may go there"
+        ),
+    })
 }
 
 /// The Service a cluster DNS name belongs to: `(namespace, service)`.

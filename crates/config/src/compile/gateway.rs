@@ -8,7 +8,8 @@ use waypoint_policy::ObjectName;
 
 use super::parameters::{Compiled, everywhere, switch};
 use super::set::{Decoded, Set};
-use super::{GATEWAY_CLASS, endpoint, missing, refs};
+use super::{GATEWAY_CLASS, endpoint, missing, refs, token_principal};
+use crate::jwt::TokenPrincipal;
 use crate::kind::ObjectKind;
 use crate::object::{At, Diagnostics};
 use crate::raw::gateway as raw;
@@ -246,6 +247,7 @@ fn import_listeners<'a>(
             hostname: None,
             tls: None,
             developer: None,
+            tokens: Vec::new(),
         });
     }
 }
@@ -313,6 +315,7 @@ impl OneListener<'_> {
             Protocol::Https => Some(self.tls(extra, out)?),
         };
         let developer = self.developer(extra, tls.as_ref(), out);
+        let tokens = self.tokens(extra, tls.as_ref(), out);
         Some(Listener {
             name: raw.name.as_str().into(),
             addresses: self.addresses.to_vec(),
@@ -321,7 +324,33 @@ impl OneListener<'_> {
             hostname,
             tls,
             developer,
+            tokens,
         })
+    }
+
+    fn tokens(
+        &self,
+        extra: Option<&ListenerParameters>,
+        tls: Option<&ServerTls>,
+        out: &mut Diagnostics,
+    ) -> Vec<Arc<TokenPrincipal>> {
+        let (Some(extra), Some(source)) = (extra, self.parameters.source) else {
+            return Vec::new();
+        };
+        token_principal::Place {
+            set: self.set,
+            object: source.object,
+            parameters: &self.parameters.parameters,
+            at: self.extra_at().key("tokenPrincipals"),
+            has_certificates: tls.is_some_and(|tls| tls.client != ClientCertificate::Off),
+            has_developer: extra.principal.is_some(),
+            in_clear: tls.is_none() && !self.is_loopback(),
+        }
+        .compile(&extra.token_principals, out)
+    }
+
+    fn is_loopback(&self) -> bool {
+        !self.addresses.is_empty() && self.addresses.iter().all(IpAddr::is_loopback)
     }
 
     /// Where this listener's settings stand in the WaypointParameters.
@@ -448,7 +477,7 @@ impl OneListener<'_> {
     ) -> Option<waypoint_policy::SpiffeId> {
         let principal = &extra?.principal.as_ref()?.0;
         let at = self.extra_at().key("principal");
-        if self.addresses.is_empty() || !self.addresses.iter().all(IpAddr::is_loopback) {
+        if !self.is_loopback() {
             let message = format!(
                 "listener `{}` may have a developer identity only if every address of the Gateway is \
                  a loopback address; set `spec.addresses` of Gateway {} to 127.0.0.1",

@@ -10,6 +10,7 @@ use super::missing;
 use super::set::{Decoded, Set};
 use crate::kind::ObjectKind;
 use crate::object::{At, Diagnostics, Object};
+use crate::path::PathNormalization;
 use crate::raw;
 use crate::raw::gateway::{Gateway, ParametersRef};
 use crate::raw::parameters::{ListenerParameters, WaypointParameters};
@@ -57,6 +58,10 @@ pub(super) fn compile<'a>(
         .as_ref()
         .and_then(|mesh| mesh.root_namespace.clone())
         .unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned());
+    let path_normalization = mesh
+        .as_ref()
+        .map(|mesh| mesh.path_normalization)
+        .unwrap_or_default();
     let default = WaypointParameters::default();
     let (raw, at) = match source {
         Some(source) => (&source.raw, source.object.spec()),
@@ -103,6 +108,7 @@ pub(super) fn compile<'a>(
         audit: audit(raw, at, out),
         limits: limits(&raw.limits, at.key("limits"), out),
         drain: raw.drain_timeout.map_or(DEFAULT_DRAIN, |drain| drain.0),
+        path_normalization,
         dns_suffix: dns_suffix.to_owned(),
         identity: identity(raw, at.key("identity"), out),
     };
@@ -203,12 +209,12 @@ fn check_domains(domains: &[String], at: At<'_>, out: &mut Diagnostics) {
     }
 }
 
-/// `trustDomain` and `trustDomainAliases` of Istio's mesh configuration, where there is one.
 /// The mesh's own settings, from the ConfigMap `istio` of `istio-system`.
 struct Mesh {
     /// The own trust domain, then its aliases.
     domains: Vec<String>,
     root_namespace: Option<String>,
+    path_normalization: PathNormalization,
 }
 
 fn mesh(set: &Set<'_>, out: &mut Diagnostics) -> Option<Mesh> {
@@ -240,7 +246,31 @@ fn mesh(set: &Set<'_>, out: &mut Diagnostics) -> Option<Mesh> {
     Some(Mesh {
         domains,
         root_namespace: root_namespace.map(str::to_owned),
+        path_normalization: path_normalization(mesh, at, out),
     })
+}
+
+fn path_normalization(mesh: &Node, at: At<'_>, out: &mut Diagnostics) -> PathNormalization {
+    let Some(own) = mesh.get("pathNormalization") else {
+        return PathNormalization::default();
+    };
+    let wanted = own.get("normalization");
+    match (wanted, wanted.and_then(Node::as_str)) {
+        // Istio's DEFAULT is BASE.
+        (None, _) | (_, Some("DEFAULT" | "BASE")) => PathNormalization::Base,
+        (_, Some("NONE")) => PathNormalization::None,
+        (_, Some("MERGE_SLASHES")) => PathNormalization::MergeSlashes,
+        (_, Some("DECODE_AND_MERGE_SLASHES")) => PathNormalization::DecodeAndMergeSlashes,
+        (_, other) => {
+            let message = format!(
+                "`{}` in `pathNormalization.normalization` of `mesh` is not one of `DEFAULT`, \
+                 `NONE`, `BASE`, `MERGE_SLASHES`, `DECODE_AND_MERGE_SLASHES`",
+                other.unwrap_or_default()
+            );
+            out.error(at, "unknown-value", message);
+            PathNormalization::default()
+        }
+    }
 }
 
 fn audit(raw: &WaypointParameters, at: At<'_>, out: &mut Diagnostics) -> Audit {

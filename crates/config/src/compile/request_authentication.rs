@@ -1,19 +1,14 @@
 //! Istio's `RequestAuthentication`: which tokens are verified, and with whose keys.
 
-use std::time::Duration;
-
 use waypoint_policy::{Kind, ObjectName, ObjectRef};
 
 use super::authorization::{self, Mesh};
-use super::endpoint;
 use super::gateway::Chosen;
+use super::jwt_keys;
 use super::set::{Decoded, Set};
 use crate::jwt::{JwtKeys, JwtLocations, JwtRule, RequestAuthentication};
 use crate::object::{At, Diagnostics};
 use crate::raw::request_authentication as raw;
-
-/// Istio's default for fetching keys.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn compile(
     set: &Set<'_>,
@@ -152,40 +147,14 @@ impl One<'_> {
     }
 
     fn keys(&self, raw: &raw::JwtRule, at: At<'_>, out: &mut Diagnostics) -> Option<JwtKeys> {
-        match (&raw.jwks, &raw.jwks_uri) {
-            (Some(_), Some(_)) => {
-                let message = "only one of `jwks` and `jwksUri` can be set";
-                out.error(at.key("jwksUri"), "bad-value", message);
-                None
-            }
-            (Some(text), None) => {
-                let set: Result<serde_json::Value, _> = serde_json::from_str(text);
-                let has_keys = |set: &serde_json::Value| {
-                    let keys = set.get("keys").and_then(serde_json::Value::as_array);
-                    keys.is_some_and(|keys| !keys.is_empty())
-                };
-                if !set.as_ref().is_ok_and(has_keys) {
-                    let message = "`jwks` is not a JSON Web Key Set: {\"keys\": […]}";
-                    out.error(at.key("jwks"), "bad-value", message);
-                    return None;
-                }
-                Some(JwtKeys::Inline(text.clone()))
-            }
-            (None, Some(uri)) => {
-                let parameters = &self.chosen.parameters;
-                let endpoint = endpoint::of_url(uri, None, parameters, at.key("jwksUri"), out)?;
-                Some(JwtKeys::Remote {
-                    uri: uri.clone(),
-                    endpoint,
-                    timeout: raw.timeout.map_or(FETCH_TIMEOUT, |timeout| timeout.0),
-                })
-            }
-            (None, None) => {
-                let message = "OpenID discovery is not supported yet; set `jwksUri` or `jwks`";
-                out.error(at, "not-enforced", message);
-                None
-            }
-        }
+        let source = jwt_keys::Source {
+            issuer: Some(&raw.issuer),
+            jwks: raw.jwks.as_deref(),
+            jwks_uri: raw.jwks_uri.as_deref(),
+            timeout: raw.timeout,
+            roots_pem: None,
+        };
+        source.keys(&self.chosen.parameters, at, out)
     }
 }
 

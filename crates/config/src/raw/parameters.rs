@@ -61,6 +61,61 @@ pub(crate) struct ListenerParameters {
     pub(crate) client_certificate: Option<ClientCertificate>,
     /// Developer identity: who every caller is taken to be. Loopback addresses only.
     pub(crate) principal: Option<Text<waypoint_policy::SpiffeId>>,
+    /// Tokens by which callers may say who they are, where there are no client certificates and no
+    /// developer identity; by default none.
+    #[serde(default)]
+    pub(crate) token_principals: Vec<TokenPrincipal>,
+}
+
+/// Tokens of one issuer that name the workload that calls.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct TokenPrincipal {
+    /// Which claims name the workload.
+    #[serde(rename = "type")]
+    pub(crate) kind: TokenKind,
+    /// What `iss` must be. Tokens of type SPIFFE whose keys are given may go without.
+    pub(crate) issuer: Option<String>,
+    /// What `aud` must have one of.
+    #[schemars(length(min = 1))]
+    pub(crate) audiences: Vec<String>,
+    /// The keys, as a JSON Web Key Set. Default the place that the issuer's OpenID configuration
+    /// names.
+    pub(crate) jwks: Option<String>,
+    /// Where the keys are.
+    pub(crate) jwks_uri: Option<String>,
+    /// Roots (`ca.crt`) that may sign the certificate of where keys are; default the public ones.
+    #[serde(default)]
+    pub(crate) ca_certificate_refs: Vec<CertificateRef>,
+    /// For one attempt to fetch keys; default 5s.
+    pub(crate) timeout: Option<Duration>,
+    /// The headers that hold the token; default `Authorization` with the prefix `Bearer `.
+    #[serde(default)]
+    pub(crate) from_headers: Vec<TokenHeader>,
+    /// Whether the token goes on, to RequestAuthentication and to the destination of a plain
+    /// request; default false.
+    #[serde(default)]
+    pub(crate) forward_original_token: bool,
+}
+
+/// Which claims name a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub(crate) enum TokenKind {
+    /// A Kubernetes service account token: its namespace and name, in the own trust domain.
+    ServiceAccount,
+    /// A JWT-SVID: its subject is the SPIFFE ID.
+    #[serde(rename = "SPIFFE")]
+    Spiffe,
+}
+
+/// A header that holds a token.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct TokenHeader {
+    pub(crate) name: String,
+    /// What stands before the token; default nothing.
+    #[serde(default)]
+    pub(crate) prefix: String,
 }
 
 /// Whether callers show a certificate.

@@ -90,6 +90,42 @@ fn patterns_match_below() {
     }
 }
 
+#[test]
+fn slashes_that_are_not_merged_are_segments() {
+    let table = table(&[("", "/"), ("", "/a"), ("", "/a/b")]);
+    for (path, expected) in [
+        ("/a/b", 2),
+        ("/a/b/", 2),
+        ("/a/b//c", 2),
+        ("/a//b", 1),
+        ("/a/", 1),
+        ("//a/b", 0),
+        ("/", 0),
+        ("//", 0),
+    ] {
+        assert_eq!(find(&table, "x", path), Some(expected), "{path}");
+    }
+}
+
+#[test]
+fn dots_that_stay_must_not_lead_out_of_a_prefix() {
+    for (at, path, expected) in [
+        ("/a", "/a", true),
+        ("/a", "/a/b/../c", true),
+        ("/a", "/a/../a/b", true),
+        ("/a", "/a/../b", false),
+        ("/a", "/a/%2e%2E/b", false),
+        ("/a", "/a\\..\\b", false),
+        ("/a", "/a/../ab", false),
+        ("/", "/a/../../b", true),
+    ] {
+        let Route::Plain(route) = route(0, &prefix(at)) else {
+            panic!("a plain route");
+        };
+        assert_eq!(route.holds(path), expected, "{path}");
+    }
+}
+
 proptest! {
     /// The trie agrees with trying all prefixes.
     #[test]

@@ -4,26 +4,32 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use http::{Method, header};
+use ipnet::IpNet;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
-use waypoint_config::JwtKeys;
+use waypoint_config::{JwtKeys, Parameters};
 
-use crate::exchange::{self, Connector, ExchangeError, Outgoing, Patience, RequestHead, Upstream};
+use super::fetch::Place;
+use crate::exchange::{Connector, Upstreams};
+use crate::record::Recorder;
 
-/// Keys are fetched again after this, as Istio has it.
-const REFRESH: Duration = Duration::from_secs(300);
-/// After a failure, and at most so often for a key nobody knows.
-const RETRY: Duration = Duration::from_secs(5);
-/// A request waits so long for the very first keys.
-const FIRST_WAIT: Duration = Duration::from_secs(5);
-/// The answer with keys is not longer.
-const SET_MAX_BYTES: usize = 1 << 20;
+/// A request that comes before the first attempt to fetch keys has ended waits so long for it.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+
+/// What came of fetching keys.
+#[derive(Debug, Clone)]
+pub(super) enum Fetched {
+    /// The first attempt is still under way.
+    Pending,
+    /// There never were any.
+    Failed,
+    /// What was fetched last.
+    Known(Arc<Vec<Key>>),
+}
 
 #[derive(Debug)]
-struct Key {
+pub(super) struct Key {
     id: Option<String>,
     algorithms: Vec<Algorithm>,
     key: DecodingKey,
@@ -32,7 +38,7 @@ struct Key {
 /// The keys of one issuer.
 #[derive(Debug)]
 pub(crate) struct Keys {
-    set: watch::Receiver<Option<Arc<Vec<Key>>>>,
+    set: watch::Receiver<Fetched>,
     /// Asks for another look; `None` for keys that do not change.
     wanted: Option<Arc<Notify>>,
 }
@@ -41,7 +47,7 @@ impl Keys {
     fn fixed(text: &str) -> Self {
         let keys = read(text.as_bytes()).unwrap_or_default();
         Self {
-            set: watch::channel(Some(Arc::new(keys))).1,
+            set: watch::channel(Fetched::Known(Arc::new(keys))).1,
             wanted: None,
         }
     }
@@ -54,11 +60,8 @@ impl Keys {
         id: Option<&str>,
         algorithm: Algorithm,
     ) -> Vec<DecodingKey> {
-        let mut set = self.set.clone();
-        let first = tokio::time::timeout(FIRST_WAIT, set.wait_for(Option::is_some));
-        let keys = match first.await {
-            Ok(Ok(keys)) => keys.clone().unwrap_or_default(),
-            _ => return Vec::new(),
+        let Some(keys) = self.known().await else {
+            return Vec::new();
         };
         let fits = |key: &&Key| key.algorithms.contains(&algorithm);
         let named = |key: &&Key| id.is_none() || key.id.is_none() || key.id.as_deref() == id;
@@ -70,11 +73,26 @@ impl Keys {
         }
         found.into_iter().map(|key| key.key.clone()).collect()
     }
+
+    /// The keys there are; nobody waits for an issuer that has failed to answer.
+    async fn known(&self) -> Option<Arc<Vec<Key>>> {
+        let known = |fetched: &Fetched| match fetched {
+            Fetched::Known(keys) => Some(Arc::clone(keys)),
+            Fetched::Pending | Fetched::Failed => None,
+        };
+        if !matches!(*self.set.borrow(), Fetched::Pending) {
+            return known(&self.set.borrow());
+        }
+        let mut set = self.set.clone();
+        let first = set.wait_for(|fetched| !matches!(fetched, Fetched::Pending));
+        let first = tokio::time::timeout(FIRST_WAIT, first).await;
+        known(&*first.ok()?.ok()?)
+    }
 }
 
 /// Reads a key set; keys that nobody may verify with are left out (RFC 8725 §3.1: a symmetric key in
 /// a public set would let anybody sign).
-fn read(text: &[u8]) -> Option<Vec<Key>> {
+pub(super) fn read(text: &[u8]) -> Option<Vec<Key>> {
     let value: serde_json::Value = serde_json::from_slice(text).ok()?;
     let list = value.get("keys")?.as_array()?.clone();
     // One key that cannot be read is no reason to lose the others.
@@ -88,8 +106,11 @@ fn read(text: &[u8]) -> Option<Vec<Key>> {
 }
 
 fn key(jwk: &Jwk) -> Option<Key> {
-    if jwk.common.public_key_use == Some(PublicKeyUse::Encryption) {
-        return None;
+    match &jwk.common.public_key_use {
+        Some(PublicKeyUse::Encryption) => return None,
+        // In a SPIFFE bundle this one signs certificates (SPIFFE Trust Domain and Bundle §4.2.2).
+        Some(PublicKeyUse::Other(other)) if other == "x509-svid" => return None,
+        _ => {}
     }
     let fitting: &[Algorithm] = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => &[
@@ -124,115 +145,65 @@ fn key(jwk: &Jwk) -> Option<Key> {
     })
 }
 
-/// All keys of the configurations in force; equal places are shared between generations.
-#[derive(Debug, Default)]
+/// Two rules share what is fetched exactly when these are equal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Shared {
+    keys: JwtKeys,
+    allow_private: Vec<IpNet>,
+    dns_suffix: String,
+}
+
+/// All keys of the configurations in force; equal ones are shared between generations.
+#[derive(Debug)]
 pub(crate) struct KeyRing {
-    remote: Mutex<HashMap<String, Weak<Keys>>>,
+    remote: Mutex<HashMap<Shared, Weak<Keys>>>,
+    recorder: Arc<Recorder>,
 }
 
 impl KeyRing {
+    pub(crate) fn new(recorder: Arc<Recorder>) -> Self {
+        Self {
+            remote: Mutex::default(),
+            recorder,
+        }
+    }
+
     /// The keys of a rule; those of a place are fetched for as long as somebody holds them.
     pub(crate) fn of(
         &self,
         keys: &JwtKeys,
         connector: &Arc<Connector>,
-        upstream: impl FnOnce(&waypoint_config::Endpoint) -> Arc<Upstream>,
+        upstreams: &Arc<Upstreams>,
+        parameters: &Parameters,
     ) -> Arc<Keys> {
-        let (uri, endpoint, timeout) = match keys {
-            JwtKeys::Inline(text) => return Arc::new(Keys::fixed(text)),
-            JwtKeys::Remote {
-                uri,
-                endpoint,
-                timeout,
-            } => (uri, endpoint, *timeout),
+        if let JwtKeys::Inline(text) = keys {
+            return Arc::new(Keys::fixed(text));
+        }
+        let shared = Shared {
+            keys: keys.clone(),
+            allow_private: parameters.allow_private.clone(),
+            dns_suffix: parameters.dns_suffix.clone(),
         };
         let mut remote = self.remote.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = remote.get(uri).and_then(Weak::upgrade) {
+        if let Some(known) = remote.get(&shared).and_then(Weak::upgrade) {
             return known;
         }
         remote.retain(|_, keys| keys.strong_count() > 0);
-        let (found, set) = watch::channel(None);
+        let (found, set) = watch::channel(Fetched::Pending);
         let wanted = Arc::new(Notify::new());
-        let keys = Arc::new(Keys {
+        let held = Arc::new(Keys {
             set,
             wanted: Some(Arc::clone(&wanted)),
         });
-        remote.insert(uri.clone(), Arc::downgrade(&keys));
+        remote.insert(shared, Arc::downgrade(&held));
         let place = Place {
-            uri: uri.clone(),
-            upstream: upstream(endpoint),
+            keys: keys.clone(),
             connector: Arc::clone(connector),
-            timeout,
+            upstreams: Arc::clone(upstreams),
+            parameters: parameters.clone(),
+            recorder: Arc::clone(&self.recorder),
         };
         tokio::spawn(place.watch(found, wanted));
-        keys
-    }
-}
-
-/// Where keys are fetched from.
-struct Place {
-    uri: String,
-    upstream: Arc<Upstream>,
-    connector: Arc<Connector>,
-    timeout: Duration,
-}
-
-impl Place {
-    /// Fetches until nobody holds the keys any longer. What was fetched stays when a later fetch
-    /// fails.
-    async fn watch(self, found: watch::Sender<Option<Arc<Vec<Key>>>>, wanted: Arc<Notify>) {
-        loop {
-            let pause = match self.fetch().await {
-                Ok(keys) => {
-                    found.send_replace(Some(Arc::new(keys)));
-                    REFRESH
-                }
-                Err(error) => {
-                    tracing::warn!(uri = self.uri, %error, "keys cannot be fetched");
-                    RETRY
-                }
-            };
-            tokio::select! {
-                () = found.closed() => return,
-                () = tokio::time::sleep(RETRY) => {}
-            }
-            tokio::select! {
-                () = found.closed() => return,
-                () = tokio::time::sleep(pause - RETRY) => {}
-                () = wanted.notified() => {}
-            }
-        }
-    }
-
-    async fn fetch(&self) -> Result<Vec<Key>, ExchangeError> {
-        let endpoint = self.upstream.endpoint();
-        let target = match &*endpoint.prefix {
-            "" => "/",
-            path => path,
-        };
-        let mut head = RequestHead::new(Method::GET, target)?;
-        crate::pipeline::llm::own_fields(&mut head, endpoint, &bytes::Bytes::new())?;
-        head.push(&header::ACCEPT, b"application/json")?;
-        let patience = Patience {
-            connect: self.timeout,
-            until: Instant::now() + self.timeout,
-        };
-        let outgoing = Outgoing {
-            head: &head,
-            body: &bytes::Bytes::new(),
-        };
-        let fetched = async {
-            let mut answer =
-                exchange::send(&self.connector, &self.upstream, outgoing, patience).await?;
-            match answer.status() {
-                200 => answer.body(SET_MAX_BYTES).await,
-                _ => Err(ExchangeError::Malformed),
-            }
-        };
-        let body = tokio::time::timeout_at(patience.until, fetched)
-            .await
-            .map_err(|_| ExchangeError::Timeout)??;
-        let keys = read(&body).ok_or(ExchangeError::Malformed)?;
-        Ok(keys)
+        held
     }
 }

@@ -1,7 +1,7 @@
 //! Where tokens stand in a request.
 
 use pingora_http::RequestHeader;
-use waypoint_config::JwtRule;
+use waypoint_config::JwtLocations;
 
 use crate::edge::Head;
 
@@ -21,8 +21,12 @@ pub(super) struct Found {
     pub(super) rules: Vec<usize>,
 }
 
-/// Every token that some rule looks for.
-pub(super) fn tokens(rules: &[&JwtRule], request: &RequestHeader, head: &Head) -> Vec<Found> {
+/// Every token that some rule looks for, by where each rule does.
+pub(super) fn tokens<'r>(
+    rules: impl Iterator<Item = &'r JwtLocations>,
+    request: &RequestHeader,
+    head: &Head,
+) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     let mut add = |place: Place, token: &str, rule: usize| {
         let same = |known: &&mut Found| known.place == place && known.token == token;
@@ -35,23 +39,23 @@ pub(super) fn tokens(rules: &[&JwtRule], request: &RequestHeader, head: &Head) -
             }),
         }
     };
-    for (index, rule) in rules.iter().enumerate() {
-        for (name, prefix) in &rule.locations.headers {
+    for (index, locations) in rules.enumerate() {
+        for (name, prefix) in &locations.headers {
             for value in request.headers.get_all(name.as_str()) {
                 // What does not begin like a token's header is somebody else's.
                 if let Ok(text) = value.to_str()
-                    && let Some(token) = text.strip_prefix(prefix.as_str())
+                    && let Some(token) = after(text, prefix)
                 {
                     add(Place::Header(name.clone()), token.trim(), index);
                 }
             }
         }
-        for name in &rule.locations.params {
+        for name in &locations.params {
             for token in params(&head.query, name) {
                 add(Place::Param(name.clone()), token, index);
             }
         }
-        for name in &rule.locations.cookies {
+        for name in &locations.cookies {
             for value in request.headers.get_all("cookie") {
                 let text = value.to_str().unwrap_or_default();
                 for token in cookies(text).filter(|(known, _)| known == name) {
@@ -61,6 +65,12 @@ pub(super) fn tokens(rules: &[&JwtRule], request: &RequestHeader, head: &Head) -
         }
     }
     found
+}
+
+/// What stands behind a prefix; names of schemes have no case (RFC 9110 §11.1).
+fn after<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
 /// Takes a token out of the request.

@@ -133,6 +133,7 @@ async fn prepare(
         }
     };
     context.record.action.model = Some(call.model.clone());
+    context.record.action.max_output_tokens = call.max_output_tokens;
     let plan = match operation == Operation::Models && call.model.is_empty() {
         true => permit_list(context, route, &call)?,
         false => permit_call(context, route, &call)?,
@@ -190,6 +191,7 @@ fn permit_call(context: &mut Context, route: &LlmRoute, call: &Call) -> Result<P
             permitted.push((candidate, permit));
         } else if denied.is_none() {
             context.record.action.provider = provider(candidate.provider).map(|p| p.name.clone());
+            note_model(context, &candidate);
             denied = Some(decision);
         }
     }
@@ -371,6 +373,7 @@ async fn call_upstream(
 }
 
 fn note_target(context: &mut Context, provider: &Provider, candidate: &Candidate) {
+    note_model(context, candidate);
     let action = &mut context.record.action;
     action.provider = Some(provider.llm.name.clone());
     // Only a configured name becomes a label: other names are the caller's text.
@@ -384,6 +387,12 @@ fn note_target(context: &mut Context, provider: &Provider, candidate: &Candidate
     } else {
         "unlisted".into()
     });
+}
+
+fn note_model(context: &mut Context, candidate: &Candidate) {
+    let action = &mut context.record.action;
+    let is_other = action.model.as_ref() != Some(&candidate.model);
+    action.upstream_model = is_other.then(|| candidate.model.clone());
 }
 
 type Outcome = Result<(Answer, Option<Bytes>), ExchangeError>;

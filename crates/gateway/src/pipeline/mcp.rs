@@ -232,6 +232,7 @@ async fn prepare_post(
     }
     for deed in &deeds {
         let decision = scope.decide(resolved, deed);
+        context.record.action.decided_method = Some(deed.method);
         context.record.decided(&decision);
         if let Err(refusal) = decision.permit() {
             return deny(session, context, &call, denial, refusal.by)

@@ -18,7 +18,7 @@ use waypoint_config::{
 use waypoint_policy::istio::Verdict;
 use waypoint_policy::{Action, Code, Decision, ObjectName, Query, Refusal};
 
-use crate::edge::Head;
+use crate::edge::{self, Head};
 use crate::proxy::{Caller, Context, Waypoint};
 use crate::respond::{self, Voice};
 use crate::serve::Phase;
@@ -108,6 +108,9 @@ pub(crate) async fn serve(
     context.record.action.kind = "http";
     context.record.action.method = Some(head.method.clone());
     context.record.route = Some(Arc::clone(&route.label));
+    if !route.holds(&head.path) {
+        return Err(edge::unclear());
+    }
     let state = Arc::clone(&context.state);
     let backend = choose(&route.backends, rand::random());
     let port = backend.map_or_else(

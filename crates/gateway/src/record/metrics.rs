@@ -46,6 +46,7 @@ pub(crate) struct Metrics {
     mcp_client_duration: HistogramVec,
     streams: IntGaugeVec,
     streams_ended: IntCounterVec,
+    keys_fetched: IntCounterVec,
     pub(crate) generation: IntGauge,
     pub(crate) rejected: IntCounter,
     pub(crate) audit_lost: IntCounter,
@@ -146,6 +147,11 @@ impl Metrics {
                 "Streams that ended, by kind and how.",
                 &["kind", "how"],
             ),
+            keys_fetched: counters(
+                "waypoint_jwks_fetches_total",
+                "Attempts to fetch the keys of tokens, by the place as configured (or that of the issuer's OpenID configuration) and result (ok, failed).",
+                &["uri", "result"],
+            ),
             generation: register(
                 &registry,
                 IntGauge::new(
@@ -205,6 +211,12 @@ impl Metrics {
     /// Counts a question to an external authorizer.
     pub(crate) fn ext_authz(&self, provider: &str, result: &str) {
         self.ext_authz.with_label_values(&[provider, result]).inc();
+    }
+
+    /// Counts an attempt to fetch keys.
+    pub(crate) fn keys_fetched(&self, uri: &str, is_ok: bool) {
+        let result = if is_ok { "ok" } else { "failed" };
+        self.keys_fetched.with_label_values(&[uri, result]).inc();
     }
 
     /// Counts a running stream until the guard is dropped.

@@ -3,6 +3,7 @@
 mod audit;
 mod metrics;
 mod principals;
+mod recent;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,8 +14,9 @@ use waypoint_mesh::IdentitySource;
 use waypoint_policy::istio::Verdict;
 use waypoint_policy::{By, Code, Decision, ObjectName, Operation, Principal, Refusal, RuleName};
 
-pub(crate) use audit::{AuditLog, Sinks as AuditSinks};
+pub(crate) use audit::{AuditLog, Sinks as AuditSinks, Timestamp};
 pub(crate) use metrics::Metrics;
+pub(crate) use recent::{Recent, Remembered};
 
 /// Identifies a request in answers, audit events and `/decisions`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,24 +34,46 @@ impl RequestId {
         Self(text)
     }
 
+    /// Reads an id as [`Self::as_str`] writes it.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+        let text: [u8; 32] = text.as_bytes().try_into().ok()?;
+        text.iter().all(is_digit).then_some(Self(text))
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The first digit's value: as random as all of it.
+    pub(crate) fn first_digit(&self) -> usize {
+        let [first, ..] = self.0;
+        match first {
+            b'a'.. => usize::from(first - b'a') + 10,
+            _ => usize::from(first.saturating_sub(b'0')),
+        }
     }
 }
 
 /// What was asked, in the words of the audit event.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ActionRecord {
     pub(crate) kind: &'static str,
     pub(crate) provider: Option<ObjectName>,
     pub(crate) operation: Option<Operation>,
     pub(crate) model: Option<Box<str>>,
+    /// What the provider is asked for, where that is another name.
+    pub(crate) upstream_model: Option<Box<str>>,
+    /// The bound that the caller sets on the answer.
+    pub(crate) max_output_tokens: Option<u64>,
     /// The model as a metric label: a configured name, never the caller's text.
     pub(crate) model_label: Option<Box<str>>,
     pub(crate) server: Option<Arc<str>>,
     pub(crate) method: Option<Box<str>>,
     /// The method as a metric label: a known one.
     pub(crate) method_label: Option<&'static str>,
+    /// What was decided on: that of a task is what made it.
+    pub(crate) decided_method: Option<&'static str>,
     pub(crate) tool: Option<Box<str>>,
 }
 

@@ -95,17 +95,24 @@ impl IstioSet {
         if !self.has_custom(targets) {
             return None;
         }
-        let ambiguous = self.is_ambiguous(targets);
         self.custom(request, targets, found);
         let mut matching = found.iter().filter_map(|number| self.named(*number));
-        let denies = |provider: Option<&Arc<str>>| {
-            let mut verdicts = request.custom.iter();
-            let allowed = verdicts.any(|verdict| {
-                provider.is_some_and(|provider| verdict.provider == *provider) && verdict.allows
-            });
-            ambiguous || !allowed
-        };
+        let denies = |provider| !self.is_satisfied(provider, request, targets);
         let (rule, _) = matching.find(|(_, provider)| denies(*provider))?;
         Some(Arc::clone(rule))
+    }
+
+    /// Whether a CUSTOM rule that matches lets a request go on: its provider was asked, and allowed.
+    pub(super) fn is_satisfied(
+        &self,
+        provider: Option<&Arc<str>>,
+        request: &Request<'_>,
+        targets: &[TargetId],
+    ) -> bool {
+        let mut verdicts = request.custom.iter();
+        let allowed = verdicts.any(|verdict| {
+            provider.is_some_and(|provider| verdict.provider == *provider) && verdict.allows
+        });
+        allowed && !self.is_ambiguous(targets)
     }
 }

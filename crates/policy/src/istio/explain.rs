@@ -3,9 +3,18 @@
 use super::{Attribute, IstioAction, IstioRule, IstioSet, Request, Test, Value, matching::Failed};
 use crate::{Effect, Kind, Outcome, TargetId, TraceEntry};
 
+/// What stands where a rule asks for what is not known any longer.
+pub const NOT_KEPT: &str = "something that is not kept";
+
 impl IstioSet {
     /// Every rule of every policy that is attached to one of these targets, by policy and rule.
-    pub(crate) fn trace(&self, request: &Request<'_>, targets: &[TargetId]) -> Vec<TraceEntry> {
+    /// Where the head is not `kept`, nobody knows what the request's headers and token were.
+    pub(crate) fn trace(
+        &self,
+        request: &Request<'_>,
+        targets: &[TargetId],
+        kept: bool,
+    ) -> Vec<TraceEntry> {
         let mut trace = Vec::new();
         for (policy, attached) in self.policies.iter().zip(&self.attached_to) {
             if !attached.iter().any(|target| targets.contains(target)) {
@@ -33,7 +42,23 @@ impl IstioSet {
                 ));
             }
             for rule in &policy.rules {
-                let outcome = outcome(rule, policy.action, request);
+                let outcome = match kept {
+                    true => outcome(rule, policy.action, request),
+                    false => outcome_without_head(rule, policy.action, request),
+                };
+                let outcome = match (outcome, policy.action, &policy.provider) {
+                    // It asked, and did not deny.
+                    (Outcome::Matched, IstioAction::Custom, Some(provider))
+                        if self.is_satisfied(Some(provider), request, targets) =>
+                    {
+                        Outcome::NotMatched {
+                            field: "provider".into(),
+                            expected: format!("a denial by {provider}"),
+                            actual: "it allowed".into(),
+                        }
+                    }
+                    (outcome, _, _) => outcome,
+                };
                 trace.push(entry(&rule.name, outcome));
             }
         }
@@ -54,6 +79,42 @@ fn outcome(rule: &IstioRule, action: IstioAction, request: &Request<'_>) -> Outc
             false => expected(test),
         },
         actual: actual(&test.attribute, request),
+    }
+}
+
+/// What can be said of a rule when headers and token are not known: that it does not match whatever
+/// they were, or that it asks about none of them.
+fn outcome_without_head(rule: &IstioRule, action: IstioAction, request: &Request<'_>) -> Outcome {
+    let is_unknown = |test: &Test| test.attribute.is_of_head();
+    let at_best = |test: &Test| is_unknown(test) || test.holds(request);
+    let unknown = rule.tests().find(|test| is_unknown(test));
+    match (rule.failed_by(action, request.protocol, at_best), unknown) {
+        (None, Some(test)) => Outcome::NotMatched {
+            field: test.field.to_string(),
+            expected: expected(test),
+            actual: NOT_KEPT.into(),
+        },
+        (None, None) => Outcome::Matched,
+        (Some(Failed::Test(test)), _) => Outcome::NotMatched {
+            field: test.field.to_string(),
+            expected: expected(test),
+            actual: actual(&test.attribute, request),
+        },
+        (Some(Failed::Unusable(_)), _) => outcome(rule, action, request),
+    }
+}
+
+impl Attribute {
+    /// Whether it is a header or about a token.
+    fn is_of_head(&self) -> bool {
+        matches!(
+            self,
+            Self::Header(_)
+                | Self::RequestPrincipal
+                | Self::Audiences
+                | Self::Presenter
+                | Self::Claim(_)
+        )
     }
 }
 

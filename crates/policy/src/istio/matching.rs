@@ -21,8 +21,18 @@ impl IstioRule {
     /// What cannot be evaluated fails closed: an ALLOW rule with such a value does not match, any
     /// other rule is read as if the value were not there, so that it matches more.
     pub(super) fn failed(&self, action: IstioAction, request: &Request<'_>) -> Option<Failed<'_>> {
+        self.failed_by(action, request.protocol, |test| test.holds(request))
+    }
+
+    /// The same, by what `holds` says of each test.
+    pub(super) fn failed_by(
+        &self,
+        action: IstioAction,
+        protocol: Protocol,
+        holds: impl Fn(&Test) -> bool,
+    ) -> Option<Failed<'_>> {
         if action == IstioAction::Allow
-            && let Some(test) = self.tests().find(|test| test.is_unusable(request.protocol))
+            && let Some(test) = self.tests().find(|test| test.is_unusable(protocol))
         {
             return Some(Failed::Unusable(test));
         }
@@ -30,8 +40,8 @@ impl IstioRule {
         let failed = sides
             .into_iter()
             .filter_map(Option::as_deref)
-            .find_map(|alternatives| any_of(alternatives, request));
-        let failed = failed.or_else(|| self.when.iter().find(|test| !test.holds(request)));
+            .find_map(|alternatives| any_of(alternatives, &holds));
+        let failed = failed.or_else(|| self.when.iter().find(|test| !holds(test)));
         failed.map(Failed::Test)
     }
 
@@ -43,10 +53,10 @@ impl IstioRule {
 }
 
 /// Nothing if one alternative holds whole, else the test that failed in the one that got furthest.
-fn any_of<'r>(alternatives: &'r [Vec<Test>], request: &Request<'_>) -> Option<&'r Test> {
+fn any_of(alternatives: &[Vec<Test>], holds: impl Fn(&Test) -> bool) -> Option<&Test> {
     let mut furthest: Option<(usize, &Test)> = None;
     for tests in alternatives {
-        let failed = tests.iter().position(|test| !test.holds(request));
+        let failed = tests.iter().position(|test| !holds(test));
         let at = failed?;
         if furthest.is_none_or(|(best, _)| at > best) {
             furthest = tests.get(at).map(|test| (at, test));

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::naive::{Fields, Written, WrittenRule};
 use super::*;
+use crate::TraceEntry;
 use crate::{By, Kind, PolicySet, Posture, Principal, Settings, TargetId};
 
 fn object(target: u32) -> ObjectRef {
@@ -325,6 +326,18 @@ proptest! {
             prop_assert_eq!(answered.denied().is_some(), expected.denied);
         } else if calls.is_empty() {
             prop_assert_eq!(answered.denied().is_some(), naive::judge(&policies, &Request { custom: &[], ..request }, &on).denied);
+        }
+        // What is told without headers and token is true with them.
+        let blind = Request { headers: &NoHeaders, claims: None, ..request };
+        let told = set.explain_istio_without_head(&blind, &targets);
+        let known = set.explain_istio(&request, &targets);
+        prop_assert_eq!(told.len(), known.len());
+        for (told, known) in told.iter().zip(&known) {
+            let is_matched = |entry: &TraceEntry| entry.outcome == crate::Outcome::Matched;
+            match &told.outcome {
+                crate::Outcome::NotMatched { actual, .. } if actual == NOT_KEPT => {}
+                _ => prop_assert_eq!(is_matched(told), is_matched(known), "{} {}", told, known),
+            }
         }
     }
 }

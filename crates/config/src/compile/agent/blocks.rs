@@ -11,6 +11,7 @@ use crate::compile::draft::McpSection;
 use crate::compile::missing;
 use crate::kind::ObjectKind;
 use crate::object::{At, Diagnostics};
+use crate::path::PathNormalization;
 use crate::raw::Text;
 use crate::raw::agent as raw;
 use crate::suggest;
@@ -55,7 +56,34 @@ fn patterns(
     Some(list.iter().map(|pattern| pattern.0.clone()).collect())
 }
 
-pub(super) fn http(raw: &raw::Http, at: At<'_>, out: &mut Diagnostics) -> HttpBlock {
+/// A pattern in the form that paths of requests are matched in; `*` is a character like others.
+fn path(form: PathNormalization, pattern: &Pattern, at: At<'_>, out: &mut Diagnostics) -> Pattern {
+    let text = pattern.as_str();
+    let whole = match text.starts_with('*') {
+        true => format!("/{text}"),
+        false => text.to_owned(),
+    };
+    let normal = form.normalize(&whole).map_err(|error| error.to_string());
+    let normal = normal.and_then(|normal| {
+        let own = match text.starts_with('*') {
+            true => normal.strip_prefix('/').filter(|own| own.starts_with('*')),
+            false => Some(&*normal),
+        };
+        let own = own.ok_or("dot segments take all of it away")?;
+        own.parse().map_err(|error| format!("{error}"))
+    });
+    normal.unwrap_or_else(|why| {
+        out.error(at, "bad-path", format!("`{text}` matches no path: {why}"));
+        pattern.clone()
+    })
+}
+
+pub(super) fn http(
+    form: PathNormalization,
+    raw: &raw::Http,
+    at: At<'_>,
+    out: &mut Diagnostics,
+) -> HttpBlock {
     if let Some(methods) = &raw.methods {
         not_empty("methods", methods.len(), at.key("methods"), out);
         for (index, method) in methods.iter().enumerate() {
@@ -69,10 +97,14 @@ pub(super) fn http(raw: &raw::Http, at: At<'_>, out: &mut Diagnostics) -> HttpBl
     if let Some(ports) = &raw.ports {
         not_empty("ports", ports.len(), at.key("ports"), out);
     }
+    let mut paths = patterns(raw.paths.as_deref(), "paths", at, out);
+    for (index, pattern) in paths.iter_mut().flatten().enumerate() {
+        *pattern = path(form, pattern, at.key("paths").index(index), out);
+    }
     HttpBlock {
         methods: raw.methods.clone(),
         hosts: patterns(raw.hosts.as_deref(), "hosts", at, out),
-        paths: patterns(raw.paths.as_deref(), "paths", at, out),
+        paths,
         ports: raw.ports.clone(),
     }
 }

@@ -7,7 +7,7 @@ use waypoint_policy::istio::{
     Attribute, PathTemplate, Test, TextMatch, Value, expand_principal, expand_trust_domain,
 };
 
-use crate::normalize_path;
+use crate::PathNormalization;
 use crate::object::{At, Diagnostics};
 use crate::raw::authorization as raw;
 
@@ -21,6 +21,8 @@ pub(super) struct Reader<'r> {
     pub(super) namespace: &'r str,
     /// Our trust domain, then its aliases.
     pub(super) trust_domains: &'r [Box<str>],
+    /// The form that paths of requests are matched in.
+    pub(super) paths: PathNormalization,
 }
 
 /// A field: its name, its values, the name of its `not` form, its values.
@@ -276,10 +278,12 @@ impl Reader<'_> {
                 one(Value::Port(port))
             }
             Attribute::Host => one(Value::Text(TextMatch::lower(text))),
-            Attribute::Path if !PathTemplate::is_one(text) => one(Value::Text(path(text)?)),
+            Attribute::Path if !PathTemplate::is_one(text) => {
+                one(Value::Text(path(self.paths, text)?))
+            }
             Attribute::Path => {
                 // What is no operator must be as paths of requests come out.
-                normal(&text.replace("{**}", "x").replace("{*}", "x"))?;
+                normal(self.paths, &text.replace("{**}", "x").replace("{*}", "x"))?;
                 let template = PathTemplate::new(text);
                 one(Value::Template(
                     template.map_err(|error| format!("`{text}`: {error}"))?,
@@ -314,14 +318,14 @@ impl Reader<'_> {
 /// A path or the beginning or end of one, in the form that paths of requests are matched in.
 ///
 /// A value in another form would never match, and in a DENY that would let pass what it names.
-fn path(text: &str) -> Result<TextMatch, String> {
+fn path(form: PathNormalization, text: &str) -> Result<TextMatch, String> {
     Ok(match TextMatch::new(text) {
-        TextMatch::Exact(path) => TextMatch::Exact(own_form(&path)?.into()),
+        TextMatch::Exact(path) => TextMatch::Exact(own_form(form, &path)?.into()),
         TextMatch::Prefix(path) if path.is_empty() => TextMatch::Present,
-        TextMatch::Prefix(path) => TextMatch::Prefix(own_form(&path)?.into()),
+        TextMatch::Prefix(path) => TextMatch::Prefix(own_form(form, &path)?.into()),
         TextMatch::Suffix(path) => {
             let whole = format!("/{}", path.strip_prefix('/').unwrap_or(&path));
-            normal(&whole)?;
+            normal(form, &whole)?;
             TextMatch::Suffix(path)
         }
         TextMatch::Present => TextMatch::Present,
@@ -329,10 +333,10 @@ fn path(text: &str) -> Result<TextMatch, String> {
 }
 
 /// A path in normal form.
-fn own_form(path: &str) -> Result<String, String> {
+fn own_form(form: PathNormalization, path: &str) -> Result<String, String> {
     // A beginning that ends within a segment of dots, such as `/.`, is one of `/.well-known`.
     let open = path.ends_with("/.") || path.ends_with("/..");
-    match normalize_path(path) {
+    match form.normalize(path) {
         Ok(_) if open => Ok(path.to_owned()),
         Ok(normal) => Ok(normal.into_owned()),
         Err(error) => Err(format!("`{path}` matches no path: {error}")),
@@ -340,8 +344,8 @@ fn own_form(path: &str) -> Result<String, String> {
 }
 
 /// Whether a path is in normal form.
-fn normal(path: &str) -> Result<(), String> {
-    match own_form(path)? {
+fn normal(form: PathNormalization, path: &str) -> Result<(), String> {
+    match own_form(form, path)? {
         normal if normal == path => Ok(()),
         normal => Err(format!(
             "`{path}` matches no path: it is matched as `{normal}`"

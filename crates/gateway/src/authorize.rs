@@ -7,7 +7,7 @@ use http::HeaderMap;
 use pingora_core::protocols::http::ServerSession;
 use waypoint_config::Snapshot;
 use waypoint_policy::Principal;
-use waypoint_policy::istio::{Claims, Headers, Protocol, Request, Verdict};
+use waypoint_policy::istio::{Claims, Headers, Protocol, Request, Verdict, last_forwarded};
 
 use crate::edge::Head;
 use crate::proxy::Connection;
@@ -24,7 +24,6 @@ impl Headers for Fields<'_> {
 
 /// What Istio's policies in this snapshot say of a request that may go to these hosts; asked again
 /// while its answer streams.
-///
 pub(crate) fn verdict(
     snapshot: &Snapshot,
     session: &ServerSession,
@@ -60,12 +59,7 @@ pub(crate) fn verdict(
 /// off there): whoever is in the mesh can write one.
 fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?;
-    let last = last.to_str().ok()?.rsplit(',').next()?.trim();
-    let address = match last.parse::<std::net::SocketAddr>() {
-        Ok(address) => address.ip(),
-        Err(_) => last.parse().ok()?,
-    };
-    Some(address.to_canonical())
+    last_forwarded(last.to_str().ok()?)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ mod trust_domain;
 use std::{net::IpAddr, sync::Arc};
 
 pub use path_template::{PathTemplate, TemplateError};
-pub use request::{Claims, Headers, NoHeaders, Protocol, Request};
+pub use request::{Claims, Headers, NoHeaders, Protocol, Request, last_forwarded};
 pub(crate) use set::IstioSet;
 pub use set::Verdict;
 pub use text::TextMatch;

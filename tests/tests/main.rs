@@ -8,6 +8,7 @@ mod authz;
 mod config;
 mod demo;
 mod egress;
+mod examples;
 mod foreign;
 mod hostile;
 mod house;

@@ -98,6 +98,7 @@ fn one(
         namespace_default_deny: parameters.namespace_default_deny,
     };
     let istio = authorization::compile(set, &chosen, &mesh, out);
+    authorization::liveness::warn(set, &chosen, &drafts, &mesh, &istio, out);
     drafts.report_equal(out);
     drafts.warn_unreachable(&chosen, out);
     let addressed = addressed(set, name, &chosen.parameters.dns_suffix);

@@ -7,6 +7,7 @@
 
 mod explain;
 mod index;
+mod liveness;
 mod matching;
 #[cfg(test)]
 mod naive;
@@ -20,6 +21,7 @@ mod trust_domain;
 
 use std::{net::IpAddr, sync::Arc};
 
+pub use liveness::{DeadRule, Why, dead_rules};
 pub use path_template::{PathTemplate, TemplateError};
 pub use request::{Claims, Headers, NoHeaders, Protocol, Request, last_forwarded};
 pub(crate) use set::IstioSet;

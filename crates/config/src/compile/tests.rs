@@ -1,3 +1,5 @@
+mod dead_values;
+
 use std::fs;
 use std::path::Path;
 

@@ -6,7 +6,7 @@ use super::naive::{Fields, Written, WrittenRule};
 use super::*;
 use crate::{By, Kind, PolicySet, Posture, Principal, Settings, TargetId};
 
-fn object(target: u32) -> ObjectRef {
+pub(super) fn object(target: u32) -> ObjectRef {
     ObjectRef::whole(Kind::Gateway, ObjectName::new("ns", &format!("t{target}")))
 }
 
@@ -59,7 +59,7 @@ fn tests(fields: &Fields) -> Vec<Test> {
     fields.iter().map(one).collect()
 }
 
-fn compiled(written: &Written) -> AuthorizationPolicy {
+pub(super) fn compiled(written: &Written) -> AuthorizationPolicy {
     let side =
         |side: &Option<Vec<Fields>>| side.as_ref().map(|list| list.iter().map(tests).collect());
     AuthorizationPolicy {
@@ -167,7 +167,7 @@ fn rules() -> impl Strategy<Value = WrittenRule> {
     })
 }
 
-fn policies() -> impl Strategy<Value = Vec<Written>> {
+pub(super) fn policies() -> impl Strategy<Value = Vec<Written>> {
     let action = prop_oneof![
         Just(IstioAction::Allow),
         Just(IstioAction::Deny),
@@ -190,19 +190,19 @@ fn policies() -> impl Strategy<Value = Vec<Written>> {
 }
 
 #[derive(Debug, Clone)]
-struct Asked {
-    tcp: bool,
-    principal: Option<String>,
-    ip: Option<String>,
-    port: u16,
-    sni: String,
-    method: String,
-    host: String,
-    path: String,
-    headers: Vec<(String, String)>,
+pub(super) struct Asked {
+    pub(super) tcp: bool,
+    pub(super) principal: Option<String>,
+    pub(super) ip: Option<String>,
+    pub(super) port: u16,
+    pub(super) sni: String,
+    pub(super) method: String,
+    pub(super) host: String,
+    pub(super) path: String,
+    pub(super) headers: Vec<(String, String)>,
 }
 
-fn asked() -> impl Strategy<Value = Asked> {
+pub(super) fn asked() -> impl Strategy<Value = Asked> {
     let select = |list: &[&'static str]| {
         prop::sample::select(
             list.iter()

@@ -29,7 +29,8 @@ Example:
 Callers and models, tools and paths are those that the policies and providers name. A name with `*`
 stands for every other name of that form. Each cell names the rule that decides; `-` is a denial
 that no rule asked for. What a permission depends on beside caller and target stands in brackets: a
-header, a token, an address, or `by arguments` where a tool may be called with some of them only.";
+header, a host, a token, an address, or `by arguments` where a tool may be called with some of them
+only.";
 
 /// The width that tables keep to, in characters.
 const WIDTH: usize = 120;

@@ -35,7 +35,7 @@ impl<'s> Judge<'s> {
         Self {
             snapshot,
             target,
-            facts: facts(snapshot, &attached),
+            facts: facts(snapshot, &attached, target.any_host),
         }
     }
 
@@ -125,6 +125,8 @@ impl<'s> Judge<'s> {
             return Verdict::default();
         }
         let (method, host, path) = self.target.line();
+        let host = facts.host.as_deref().unwrap_or(host);
+        let named = host.split_once(':').map_or(host, |(name, _)| name);
         let listeners = &self.snapshot.listeners;
         let request = Request {
             protocol: Protocol::Http,
@@ -140,6 +142,7 @@ impl<'s> Judge<'s> {
             headers: &facts.headers,
             claims: facts.claims.as_ref(),
         };
-        self.snapshot.authorize(&request, &self.target.behind, host)
+        self.snapshot
+            .authorize(&request, &self.target.behind, named)
     }
 }

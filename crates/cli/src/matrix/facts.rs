@@ -13,6 +13,8 @@ pub(super) const ANY: &str = "_any_";
 /// One way a request could be.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Facts {
+    /// Where the route takes any.
+    pub(super) host: Option<String>,
     pub(super) headers: Vec<(String, String)>,
     pub(super) source_ip: Option<IpAddr>,
     pub(super) remote_ip: Option<IpAddr>,
@@ -44,6 +46,7 @@ impl Facts {
             // What a caller sends there is removed.
             Attribute::Header(name) if is_identity_header(name) => return,
             Attribute::Header(name) => self.headers.push((name.to_string(), text())),
+            Attribute::Host => self.host = Some(text()),
             Attribute::SourceIp => self.source_ip = address(),
             Attribute::RemoteIp => self.remote_ip = address(),
             Attribute::DestinationIp => self.destination_ip = address(),
@@ -97,6 +100,9 @@ impl Facts {
                 self.headers.push(header.clone());
             }
         }
+        if self.host.is_none() {
+            self.host.clone_from(&other.host);
+        }
         self.source_ip = self.source_ip.or(other.source_ip);
         self.remote_ip = self.remote_ip.or(other.remote_ip);
         self.destination_ip = self.destination_ip.or(other.destination_ip);
@@ -125,6 +131,7 @@ fn example(text: &TextMatch) -> String {
 fn title(attribute: &Attribute) -> String {
     match attribute {
         Attribute::Header(name) => name.to_string(),
+        Attribute::Host => "host".into(),
         Attribute::SourceIp => "source.ip".into(),
         Attribute::RemoteIp => "remote.ip".into(),
         Attribute::DestinationIp => "destination.ip".into(),
@@ -138,7 +145,13 @@ fn title(attribute: &Attribute) -> String {
 
 /// The ways a request could be that Istio's rules on these targets tell apart, without the one
 /// that shows nothing. A search and no proof: what is found is asked about like any request.
-pub(super) fn facts(snapshot: &Snapshot, targets: &[TargetId]) -> Vec<Facts> {
+pub(super) fn facts(snapshot: &Snapshot, targets: &[TargetId], any_host: bool) -> Vec<Facts> {
+    let has_tokens = !snapshot.authentication.is_empty();
+    let can_be_shown = |test: &&Test| match test.attribute {
+        Attribute::Host => any_host,
+        // Without anybody to verify it, no token says anything.
+        _ => has_tokens || !test.attribute.is_of_token(),
+    };
     let mut shown: Vec<Facts> = Vec::new();
     // What keeps DENY rules from matching, all of it at once.
     let mut lifted = Facts::default();
@@ -162,7 +175,7 @@ pub(super) fn facts(snapshot: &Snapshot, targets: &[TargetId]) -> Vec<Facts> {
         for rule in &policy.rules {
             for tests in ways(rule) {
                 let mut positive = Facts::default();
-                for test in tests {
+                for test in tests.into_iter().filter(can_be_shown) {
                     if let Some(values) = &test.values {
                         positive.show(&test.attribute, values);
                     }
@@ -189,13 +202,22 @@ pub(super) fn facts(snapshot: &Snapshot, targets: &[TargetId]) -> Vec<Facts> {
     shown
 }
 
-/// The tests of a rule, once for each source; without sources once.
+/// The tests of a rule, once for each source with each operation.
 fn ways(rule: &IstioRule) -> Vec<Vec<&Test>> {
-    match &rule.from {
-        None => vec![rule.when.iter().collect()],
-        Some(sources) => sources
-            .iter()
-            .map(|source| source.iter().chain(&rule.when).collect())
-            .collect(),
+    let mut ways = Vec::new();
+    for source in alternatives(rule.from.as_deref()) {
+        for operation in alternatives(rule.to.as_deref()) {
+            let tests = source.iter().chain(operation).chain(&rule.when);
+            ways.push(tests.collect());
+        }
+    }
+    ways
+}
+
+/// Without alternatives one, about nothing.
+fn alternatives(side: Option<&[Vec<Test>]>) -> Vec<&[Test]> {
+    match side {
+        None | Some([]) => vec![&[]],
+        Some(side) => side.iter().map(Vec::as_slice).collect(),
     }
 }

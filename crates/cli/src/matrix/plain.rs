@@ -27,9 +27,9 @@ pub(super) fn plain<'s>(
             false => backend.endpoint.host.to_string(),
         };
         match hosts {
-            [] => of_host(snapshot, route, (&own, &own), backend, behind, found),
+            [] => of_host(snapshot, route, (&own, &own), true, backend, behind, found),
             hosts => hosts.iter().for_each(|host| {
-                of_host(snapshot, route, (host, &own), backend, behind, found);
+                of_host(snapshot, route, (host, &own), false, backend, behind, found);
             }),
         }
     }
@@ -39,6 +39,7 @@ fn of_host<'s>(
     snapshot: &'s Snapshot,
     route: &'s PlainRoute,
     (host, own): (&str, &str),
+    any_host: bool,
     backend: &PlainBackend,
     behind: &[Arc<str>],
     found: &mut Vec<Target<'s>>,
@@ -75,6 +76,7 @@ fn of_host<'s>(
                 group: group.clone(),
                 item: format!("{method} {shown}"),
                 attached: route.targets.clone(),
+                any_host,
                 behind: behind.to_vec(),
                 asked: Asked::Http {
                     method: method.clone(),

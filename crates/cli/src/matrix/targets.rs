@@ -32,6 +32,8 @@ pub(super) struct Target<'s> {
     pub(super) item: String,
     /// Where policies are attached that apply.
     pub(super) attached: Vec<TargetId>,
+    /// Whether requests with any host take the route.
+    pub(super) any_host: bool,
     /// The hosts that the route may lead to.
     pub(super) behind: Vec<Arc<str>>,
     pub(super) asked: Asked<'s>,
@@ -197,6 +199,7 @@ fn llm<'s>(
             group: group.clone(),
             item,
             attached: llm_targets(snapshot, Some(route), provider),
+            any_host: !route.host_form,
             behind: behind.clone(),
             asked: Asked::Llm {
                 provider,
@@ -313,6 +316,7 @@ fn mcp<'s>(
                 group: format!("MCP server {full}"),
                 item: format!("{title}{name}"),
                 attached: route.targets.clone(),
+                any_host: true,
                 behind: behind.to_vec(),
                 asked: Asked::Mcp {
                     route,

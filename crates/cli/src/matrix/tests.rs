@@ -134,3 +134,69 @@ fn csv_fields() {
         assert_eq!(csv_field(text), expected);
     }
 }
+
+/// What Istio's rules may depend on beside who and what.
+const CONDITIONS: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: wp, namespace: agents}
+spec: {gatewayClassName: kgateway-waypoint, listeners: [{name: a, port: 8080, protocol: HTTP}]}
+---
+apiVersion: mcp.kgateway.io/v1
+kind: MCPProxy
+metadata: {name: tools, namespace: agents}
+spec: {routes: [{name: github, match: {prefix: /mcp/}, destination: {hostname: mcp.example.com, port: 443, tls: {}}}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: allow, namespace: agents}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/header]}}]
+    when: [{key: "request.headers[x-a]", values: ["1", "2*"]}]
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/claimed]}}]
+    when: [{key: "request.headers[x-spiffe-id]", values: ["*"]}]
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/token], requestPrincipals: ["*"]}}]
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/address], ipBlocks: [10.0.0.0/8]}}]
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/host]}}]
+    to: [{operation: {hosts: ["tools.example:*"]}}]
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/free]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: deny, namespace: agents}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]
+  action: DENY
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/free]}}]
+    to: [{operation: {hosts: [old.example]}}]
+"#;
+
+#[test]
+fn what_depends_on_more_is_no_plain_allow() {
+    let file = waypoint_config::File {
+        path: "conditions.yaml".into(),
+        text: CONDITIONS.into(),
+    };
+    let outcome = waypoint_config::compile(&[file], &waypoint_config::Options::default());
+    let snapshot = outcome.snapshot.unwrap();
+    let json = Matrix::of(&snapshot).to_json().unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    for (caller, decision, condition) in [
+        ("header", "conditional", Some("x-a: 1 or 2*")),
+        // What a caller says of itself is removed, and there is nobody to verify a token.
+        ("claimed", "deny", None),
+        ("token", "deny", None),
+        ("address", "conditional", Some("source.ip: 10.0.0.0/8")),
+        ("host", "conditional", Some("host: tools.example:*")),
+        ("free", "conditional", Some("unless host: old.example")),
+        ("any other in agents", "deny", None),
+    ] {
+        let mut cells = json["cells"].as_array().unwrap().iter();
+        let cell = cells.find(|cell| cell["caller"] == caller).unwrap();
+        let said = (cell["decision"].as_str(), cell["condition"].as_str());
+        assert_eq!(said, (Some(decision), condition), "{caller}: {cell}");
+    }
+}

@@ -41,6 +41,20 @@ pub struct Setup {
     limits: String,
     environment: Vec<(String, String)>,
     files: Vec<(String, String)>,
+    whole: Option<Whole>,
+}
+
+/// A configuration that is not the usual one.
+#[derive(Debug)]
+pub struct Whole {
+    /// Where its listeners listen.
+    pub ports: Ports,
+    /// Signs the certificates of its callers.
+    pub authority: Authority,
+    /// Its files: names and texts.
+    pub files: Vec<(String, String)>,
+    /// Which Gateway to be, as `namespace/name`, when there are several.
+    pub gateway: Option<String>,
 }
 
 impl Setup {
@@ -49,6 +63,15 @@ impl Setup {
     pub fn new(objects: &str) -> Self {
         Self {
             objects: objects.into(),
+            ..Self::default()
+        }
+    }
+
+    /// A configuration of its own. Its audit events go to `{dir}/audit.jsonl`.
+    #[must_use]
+    pub fn whole(whole: Whole) -> Self {
+        Self {
+            whole: Some(whole),
             ..Self::default()
         }
     }
@@ -113,6 +136,24 @@ impl Setup {
         for (name, text) in &self.files {
             std::fs::write(directory.path().join(name), text).expect("a file");
         }
+        if let Some(whole) = self.whole {
+            let waypoint = Waypoint {
+                run: Run::none(),
+                config,
+                directory,
+                authority: whole.authority,
+                ports: whole.ports,
+            };
+            for (name, text) in &whole.files {
+                waypoint.write(name, text);
+            }
+            let gateway = whole.gateway.iter();
+            let more: Vec<String> = gateway
+                .flat_map(|gateway| ["--gateway".to_owned(), gateway.clone()])
+                .collect();
+            let run = Run::start(&waypoint.config, &waypoint.ports, &more, &self.environment);
+            return Waypoint { run, ..waypoint };
+        }
         let authority = Authority::new();
         let ports = Ports::take();
         let base = objects::base(&objects::Base {
@@ -132,7 +173,7 @@ impl Setup {
             ports,
         };
         waypoint.write("objects.yaml", &self.objects);
-        let run = Run::start(&waypoint.config, &waypoint.ports, &self.environment);
+        let run = Run::start(&waypoint.config, &waypoint.ports, &[], &self.environment);
         Waypoint { run, ..waypoint }
     }
 }
@@ -156,9 +197,15 @@ impl Run {
         }
     }
 
-    fn start(config: &Path, ports: &Ports, environment: &[(String, String)]) -> Self {
+    fn start(
+        config: &Path,
+        ports: &Ports,
+        arguments: &[String],
+        environment: &[(String, String)],
+    ) -> Self {
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(config);
+        command.args(arguments);
         for (option, port) in [
             ("--admin-address", ports.admin),
             ("--metrics-address", ports.metrics),

@@ -2,7 +2,7 @@
 //! be said there, by both versions of HTTP.
 
 mod corpus;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::collections::HashMap;
 use std::path::Path;

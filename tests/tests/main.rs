@@ -8,6 +8,7 @@ mod authz;
 mod config;
 mod demo;
 mod egress;
+mod examples;
 mod ext_authz;
 mod foreign;
 mod hostile;

@@ -3,6 +3,7 @@
 mod answer;
 mod asked;
 mod decide;
+mod edge;
 mod mesh;
 mod request;
 
@@ -19,7 +20,7 @@ use waypoint_policy::{By, Code, Effect, Kind, Mode, Outcome, RuleName, TraceEntr
 use crate::configuration::{self, GatewayName};
 use crate::output;
 use crate::paint::Paint;
-use answer::Answer;
+use answer::{Answer, Stage};
 use request::Request;
 
 pub(crate) use decide::llm_targets;
@@ -107,6 +108,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
 struct Json<'a> {
     decision: &'static str,
     by: &'a By,
+    stage: Stage,
     code: Option<Code>,
     would_deny: &'a [Arc<RuleName>],
     trace: &'a [TraceEntry],
@@ -123,6 +125,7 @@ fn to_json(answer: &Answer) -> anyhow::Result<String> {
     let json = Json {
         decision: verdict(answer),
         by: &answer.by,
+        stage: answer.stage(),
         code: answer.code,
         would_deny: &answer.would_deny,
         trace: &answer.trace,
@@ -149,6 +152,7 @@ fn to_text(answer: &Answer, request: &Request, paint: Paint) -> String {
     ));
     line(format!("  who    {}", request.principal));
     line(format!("  asks   {}", answer.asked));
+    line(format!("  stage  {}", stage(answer)));
     if let Some(route) = &answer.route {
         line(format!("  route  {route}"));
     }
@@ -161,14 +165,37 @@ fn to_text(answer: &Answer, request: &Request, paint: Paint) -> String {
     }
     line(String::new());
     if answer.trace.is_empty() {
-        line("no policy is attached to what this request passes".into());
+        line("no policy is attached to what this request passes, or none was asked".into());
         return out;
     }
-    line("what each rule said:".into());
-    for entry in &answer.trace {
-        line(format!("  {}", trace_line(entry, paint)));
+    // Whom Istio's policies deny, nobody else is asked about.
+    let is_last = !answer.is_allowed && answer.stage() == Stage::Istio;
+    let trace = answer.trace.iter();
+    let (asked, others): (Vec<_>, Vec<_>) =
+        trace.partition(|entry| !is_last || entry.kind == Kind::AuthorizationPolicy);
+    for (title, entries) in [
+        ("what each rule said:", asked),
+        ("what others, who were not asked, would have said:", others),
+    ] {
+        if !entries.is_empty() {
+            line(title.into());
+        }
+        for entry in entries {
+            line(format!("  {}", trace_line(entry, paint)));
+        }
     }
     out
+}
+
+/// What decided, in words.
+fn stage(answer: &Answer) -> &'static str {
+    match (answer.stage(), answer.is_allowed) {
+        (Stage::Transport, _) => "the request itself and its route",
+        (Stage::Istio, false) => "Istio's policies, before any other is asked",
+        (Stage::Istio, true) => "Istio's policies; no other has a say about this",
+        (Stage::Agents, _) => "the agents' policies",
+        (Stage::Posture, _) => "the posture; no policy has a say about this",
+    }
 }
 
 fn trace_line(entry: &TraceEntry, paint: Paint) -> String {

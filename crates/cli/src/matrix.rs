@@ -1,21 +1,25 @@
 //! `matrix`: who can reach what.
 
 mod callers;
+mod decide;
+mod facts;
+mod plain;
 mod targets;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
 use waypoint_config::Snapshot;
-use waypoint_policy::istio::{NoHeaders, Protocol, Request, Verdict};
-use waypoint_policy::{Arguments as Given, By, Decision, Query};
+use waypoint_policy::{By, Kind};
 
 use crate::configuration::{self, GatewayName};
 use crate::output;
 use crate::paint::Paint;
 use crate::table::{Align, Cell, Table, Tone};
 use callers::Caller;
+use decide::{Decided, Judge};
 use targets::Target;
 
 const EXAMPLE: &str = "\
@@ -24,8 +28,9 @@ Example:
 
 Callers and models, tools and paths are those that the policies and providers name. A name with `*`
 stands for every other name of that form. Each cell names the rule that decides; `-` is a denial
-that no rule asked for. A tool that is allowed with some arguments only is `by arguments`. Istio's
-policies are asked about a request without headers of its own.";
+that no rule asked for. What a permission depends on beside caller and target stands in brackets: a
+header, a host, a token, an address, or `by arguments` where a tool may be called with some of them
+only.";
 
 /// The width that tables keep to, in characters.
 const WIDTH: usize = 120;
@@ -70,14 +75,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is decided about a cell.
-struct Decided {
-    /// With any arguments if that is allowed, else with the best there can be.
-    decision: Decision,
-    /// Whether others would be denied.
-    by_arguments: bool,
-}
-
 /// Every caller's decision on every target.
 struct Matrix<'s> {
     snapshot: &'s Snapshot,
@@ -87,79 +84,15 @@ struct Matrix<'s> {
     decisions: Vec<Vec<Decided>>,
 }
 
-/// What Istio's policies say of the request that asks for a target, without any header of its own.
-fn istio(snapshot: &Snapshot, target: &Target<'_>, caller: &Caller) -> Verdict {
-    // Nobody reaches an LLM or MCP route without an identity, before any policy is asked.
-    if !snapshot.policy.has_istio()
-        || (target.kind != "http" && caller.principal.spiffe().is_none())
-    {
-        return Verdict::default();
-    }
-    let (method, host, path) = target.line();
-    let request = Request {
-        protocol: Protocol::Http,
-        principal: &caller.principal,
-        source_ip: None,
-        remote_ip: None,
-        destination_ip: None,
-        port: snapshot
-            .listeners
-            .first()
-            .map_or(0, |listener| listener.port),
-        sni: "",
-        method,
-        host,
-        path,
-        headers: &NoHeaders,
-        claims: None,
-        custom: &[],
-    };
-    snapshot.authorize(&request, &target.behind, host)
-}
-
 impl<'s> Matrix<'s> {
     fn of(snapshot: &'s Snapshot) -> Self {
         let callers = callers::callers(snapshot);
         let targets = targets::targets(snapshot);
-        let decide = |target: &Target<'_>, caller: &Caller| {
-            let verdict = istio(snapshot, target, caller);
-            if let Some(decision) = verdict.denial() {
-                return Decided {
-                    decision,
-                    by_arguments: false,
-                };
-            }
-            let with = |arguments| {
-                let query = Query {
-                    principal: &caller.principal,
-                    targets: &target.attached,
-                    action: target.action(arguments),
-                };
-                snapshot.policy.decide_after(&verdict, &query)
-            };
-            // What is allowed with any arguments is named by the rule that allows all of them.
-            let worst = with(Given::Worst);
-            if worst.is_allowed() {
-                return Decided {
-                    decision: worst,
-                    by_arguments: false,
-                };
-            }
-            let decision = with(Given::Best);
-            Decided {
-                by_arguments: decision.is_allowed(),
-                decision,
-            }
-        };
-        let decisions = targets
-            .iter()
-            .map(|target| {
-                callers
-                    .iter()
-                    .map(|caller| decide(target, caller))
-                    .collect()
-            })
-            .collect();
+        let decisions = targets.iter().map(|target| {
+            let judge = Judge::new(snapshot, target);
+            callers.iter().map(|caller| judge.decide(caller)).collect()
+        });
+        let decisions = decisions.collect();
         Self {
             snapshot,
             callers,
@@ -182,16 +115,14 @@ impl<'s> Matrix<'s> {
                 + more
                     .take_while(|target| target.group == first.group)
                     .count();
-            let header = std::iter::once((String::new(), Align::Left));
-            let columns = self.targets[from..to].iter();
-            let columns = columns.map(|target| (target.item.clone(), Align::Left));
-            let mut table = Table::new(header.chain(columns));
+            let columns = self.columns(from..to);
+            let titles = columns.iter().map(|column| column.title());
+            let titles = std::iter::once(String::new()).chain(titles);
+            let mut table = Table::new(titles.map(|title| (title, Align::Left)));
             for (row, caller) in self.callers.iter().enumerate() {
-                let decisions = self.decisions[from..to]
-                    .iter()
-                    .filter_map(|all| all.get(row));
                 let mut cells = vec![Cell::from(caller.label.as_str())];
-                cells.extend(decisions.map(cell));
+                let decided = columns.iter().filter_map(|column| column.cells.get(row));
+                cells.extend(decided.cloned());
                 table.row(cells);
             }
             out.push_str(&format!("\n{}\n", paint.bold(&first.group)));
@@ -202,6 +133,29 @@ impl<'s> Matrix<'s> {
             out.push_str("\nnothing is served: there is no provider, MCP server or plain route\n");
         }
         out
+    }
+
+    /// The columns of a table: methods of one path that are decided alike stand together.
+    fn columns(&self, targets: Range<usize>) -> Vec<Column<'_>> {
+        let mut columns: Vec<Column<'_>> = Vec::new();
+        let decisions = self.decisions.iter();
+        let all = self.targets.iter().zip(decisions);
+        for (target, decided) in all.skip(targets.start).take(targets.len()) {
+            let cells: Vec<Cell> = decided.iter().map(cell).collect();
+            let (method, item) = target.column();
+            let same = columns
+                .iter_mut()
+                .find(|column| method.is_some() && column.item == item && column.cells == cells);
+            match same {
+                Some(column) => column.methods.extend(method),
+                None => columns.push(Column {
+                    methods: Vec::from_iter(method),
+                    item,
+                    cells,
+                }),
+            }
+        }
+        columns
     }
 
     fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
@@ -217,6 +171,7 @@ impl<'s> Matrix<'s> {
                 item: &target.item,
                 decision: verdict(decided),
                 by: decided.decision.by(),
+                condition: decided.condition.as_deref(),
             })
         })
     }
@@ -233,7 +188,8 @@ impl<'s> Matrix<'s> {
 
     /// RFC 4180, with a header line.
     fn to_csv(&self) -> String {
-        let mut out = String::from("caller,principal,kind,target,route,item,decision,by\n");
+        let mut out =
+            String::from("caller,principal,kind,target,route,item,decision,by,condition\n");
         for entry in self.entries() {
             let by = entry.by.to_string();
             let fields = [
@@ -245,12 +201,30 @@ impl<'s> Matrix<'s> {
                 entry.item,
                 entry.decision,
                 &by,
+                entry.condition.unwrap_or_default(),
             ];
             let quoted: Vec<String> = fields.into_iter().map(csv_field).collect();
             out.push_str(&quoted.join(","));
             out.push('\n');
         }
         out
+    }
+}
+
+/// A column of a table.
+struct Column<'m> {
+    /// Of plain requests.
+    methods: Vec<&'m str>,
+    item: &'m str,
+    cells: Vec<Cell>,
+}
+
+impl Column<'_> {
+    fn title(&self) -> String {
+        match self.methods.is_empty() {
+            true => self.item.to_owned(),
+            false => format!("{} {}", self.methods.join(", "), self.item),
+        }
     }
 }
 
@@ -266,13 +240,15 @@ struct Entry<'a> {
     item: &'a str,
     decision: &'static str,
     by: &'a By,
+    /// What else it depends on, if anything.
+    condition: Option<&'a str>,
 }
 
 /// `conditional` is no `allow`, so that who looks for that alone does not take it for one.
 fn verdict(decided: &Decided) -> &'static str {
-    match (decided.decision.is_allowed(), decided.by_arguments) {
-        (true, false) => "allow",
-        (true, true) => "conditional",
+    match (decided.decision.is_allowed(), &decided.condition) {
+        (true, None) => "allow",
+        (true, Some(_)) => "conditional",
         (false, _) => "deny",
     }
 }
@@ -280,6 +256,10 @@ fn verdict(decided: &Decided) -> &'static str {
 fn cell(decided: &Decided) -> Cell {
     let decision = &decided.decision;
     let by = match decision.by() {
+        // Istio's rules have numbers only.
+        By::Rule(rule) if rule.kind == Kind::AuthorizationPolicy.as_str() => {
+            format!("{} {}", rule.policy.name, rule.rule)
+        }
         By::Rule(rule) => rule.rule.to_string(),
         By::Uncovered(posture) => posture.as_str().to_lowercase(),
         By::NoMatch | By::NoIstioAllow | By::Identity | By::Transport(_) => String::new(),
@@ -289,8 +269,8 @@ fn cell(decided: &Decided) -> Cell {
     } else {
         " (would deny)"
     };
-    if decided.by_arguments {
-        return Cell::new(format!("allow {by} (by arguments){would}"), Tone::Warn);
+    if let (true, Some(condition)) = (decision.is_allowed(), &decided.condition) {
+        return Cell::new(format!("allow {by} ({condition}){would}"), Tone::Warn);
     }
     match (decision.is_allowed(), by.as_str()) {
         (true, by) if would.is_empty() => Cell::new(format!("allow {by}"), Tone::Good),

@@ -104,6 +104,7 @@ fn one(
         ext_authz: &ext_authz,
     };
     let istio = authorization::compile(set, &chosen, &mesh, out);
+    authorization::liveness::warn(set, &chosen, &drafts, &mesh, &istio, out);
     drafts.report_equal(out);
     drafts.warn_unreachable(&chosen, out);
     let addressed = addressed(set, name, &chosen.parameters.dns_suffix);

@@ -78,6 +78,8 @@ impl PlainRoute {
 #[derive(Debug, Default)]
 pub struct RouteTable {
     routes: Vec<Route>,
+    /// The hosts of each route; none is any.
+    hosts: Vec<Box<[String]>>,
     listeners: Vec<Hosts>,
 }
 
@@ -86,6 +88,7 @@ impl RouteTable {
     pub(crate) fn new(listeners: usize) -> Self {
         Self {
             routes: Vec::new(),
+            hosts: Vec::new(),
             listeners: (0..listeners).map(|_| Hosts::default()).collect(),
         }
     }
@@ -93,6 +96,12 @@ impl RouteTable {
     /// All routes, in the order they were compiled.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.routes.iter()
+    }
+
+    /// All routes with the hosts that lead to them; none is any.
+    pub fn iter_with_hosts(&self) -> impl Iterator<Item = (&Route, &[String])> {
+        let hosts = self.hosts.iter().map(|hosts| &**hosts);
+        self.routes.iter().zip(hosts)
     }
 
     /// Adds a route for requests that look like `matched`. Empty `hosts` means any.
@@ -105,6 +114,7 @@ impl RouteTable {
     ) {
         let index = self.routes.len();
         self.routes.push(route);
+        self.hosts.push(hosts.into());
         for &listener in listeners {
             let Some(table) = self.listeners.get_mut(listener) else {
                 continue;

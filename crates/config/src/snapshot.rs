@@ -95,13 +95,15 @@ impl Snapshot {
     /// may go on only if it may go to all of them.
     ///
     /// The host that the caller named is asked about as well: what a Service denies is denied under
-    /// its name too. It never grants anything, or a caller could borrow another Service's ALLOW.
+    /// its name too. It never grants anything, or a caller could borrow another Service's ALLOW. A
+    /// name that leads to nothing of its own, such as the waypoint's, adds nothing: what holds for
+    /// all requests has been asked with each host.
     pub fn authorize(&self, request: &Request<'_>, hosts: &[Arc<str>], named: &str) -> Verdict {
         let behind = hosts.iter().map(|host| &**host);
         let none = hosts.is_empty().then_some("");
         let mut first: Option<Verdict> = None;
         let mut asked: SmallVec<[SmallVec<[TargetId; 4]>; 2]> = SmallVec::new();
-        for host in behind.chain(none).chain([named]) {
+        for host in behind.chain(none) {
             let targets = self.istio.of(host);
             if asked.contains(&targets) {
                 continue;
@@ -112,6 +114,14 @@ impl Snapshot {
             }
             first.get_or_insert(verdict);
             asked.push(targets);
+        }
+        let own = self.istio.of(named);
+        let within = |asked: &SmallVec<[TargetId; 4]>| own.iter().all(|own| asked.contains(own));
+        if !asked.iter().any(within) {
+            let verdict = self.policy.authorize(request, &own);
+            if verdict.denied().is_some() {
+                return verdict;
+            }
         }
         first.unwrap_or_default()
     }

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use waypoint_config::Snapshot;
 use waypoint_policy::Principal;
 use waypoint_policy::istio::{
-    Claims, CustomCall, CustomVerdict, Headers, Protocol, Request, Verdict,
+    Claims, CustomCall, CustomVerdict, Headers, Protocol, Request, Verdict, last_forwarded,
 };
 
 use crate::edge::Head;
@@ -103,12 +103,7 @@ impl<'a> Facts<'a> {
 /// off there): whoever is in the mesh can write one.
 pub(crate) fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?;
-    let last = last.to_str().ok()?.rsplit(',').next()?.trim();
-    let address = match last.parse::<std::net::SocketAddr>() {
-        Ok(address) => address.ip(),
-        Err(_) => last.parse().ok()?,
-    };
-    Some(address.to_canonical())
+    last_forwarded(last.to_str().ok()?)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Which headers pass between the two sides, and which never do.
 
-use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
@@ -8,35 +7,9 @@ use http::HeaderName;
 use http::header::{self, HeaderMap};
 use pingora_http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
+use waypoint_policy::is_identity_header;
 
 use crate::exchange::{ExchangeError, RequestHead};
-
-/// Headers by which something other than us could claim to know who calls. Whatever a caller
-/// sends here is removed before anything looks at it.
-fn is_identity(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    if !name.starts_with('x') {
-        return false;
-    }
-    // Servers that hand headers on as variables take `_` and `-` for the same.
-    let plain: Cow<'_, str> = match name.contains('_') {
-        true => name.replace('_', "-").into(),
-        false => name.into(),
-    };
-    matches!(
-        &*plain,
-        "x-forwarded-client-cert"
-            | "x-spiffe-id"
-            | "x-waypoint-principal"
-            | "x-mcp-proxy"
-            | "x-forwarded-user"
-            | "x-forwarded-email"
-            | "x-forwarded-groups"
-            | "x-remote-user"
-            | "x-client-cert"
-            | "x-request-source-principal"
-    )
-}
 
 /// Connection-specific fields (RFC 9110 §7.6.1) and those that are made anew for the next hop.
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -123,7 +96,8 @@ fn is_of_our_side(name: &HeaderName) -> bool {
 /// Removes what a caller might use to claim an identity.
 pub(crate) fn strip_identity(head: &mut RequestHeader) {
     // Most requests claim none: one look over the names instead of a search for each claim.
-    while let Some(name) = head.headers.keys().find(|name| is_identity(name)).cloned() {
+    let is_claim = |name: &&HeaderName| is_identity_header(name.as_str());
+    while let Some(name) = head.headers.keys().find(is_claim).cloned() {
         head.remove_header(&name);
     }
 }

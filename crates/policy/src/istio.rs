@@ -9,6 +9,7 @@
 mod custom;
 mod explain;
 mod index;
+mod liveness;
 mod matching;
 #[cfg(test)]
 mod naive;
@@ -24,8 +25,9 @@ use std::{net::IpAddr, sync::Arc};
 
 pub use custom::{CustomCall, CustomVerdict};
 pub use explain::NOT_KEPT;
+pub use liveness::{DeadRule, Why, dead_rules};
 pub use path_template::{PathTemplate, TemplateError};
-pub use request::{Claims, Headers, NoHeaders, Protocol, Request};
+pub use request::{Claims, Headers, NoHeaders, Protocol, Request, last_forwarded};
 pub(crate) use set::IstioSet;
 pub use set::Verdict;
 pub use text::TextMatch;

@@ -12,6 +12,7 @@ mod agent_policy;
 mod arguments;
 mod decision;
 mod explain;
+mod identity_header;
 mod index;
 pub mod istio;
 mod matching;
@@ -34,6 +35,7 @@ pub use arguments::{
 };
 pub use decision::{By, Decision, Permit, RuleName};
 pub use explain::{Explanation, Ids, Names, Outcome, TraceEntry};
+pub use identity_header::is_identity_header;
 pub use object::{Kind, ObjectName, ObjectRef, ProviderId, ServerId, TargetId, UnknownKind};
 pub use pattern::{Pattern, PatternError};
 pub use posture::{Posture, Settings, UnknownPosture};

@@ -54,7 +54,9 @@ pub struct Ports {
 }
 
 impl Ports {
-    pub(super) fn take() -> Self {
+    /// Free ones.
+    #[must_use]
+    pub fn take() -> Self {
         Self {
             dev: ports::free(),
             plain: ports::free(),

@@ -4,7 +4,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};
 
 /// The document; a key that comes twice is an error, as is anything after it.
-pub(super) fn read(text: &str) -> anyhow::Result<Value> {
+pub(crate) fn read(text: &str) -> anyhow::Result<Value> {
     let mut events = Vec::new();
     for event in Parser::new_from_str(text) {
         let (event, span) = event?;

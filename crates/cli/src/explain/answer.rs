@@ -2,7 +2,23 @@
 
 use std::sync::Arc;
 
-use waypoint_policy::{By, Code, Explanation, RuleName, TraceEntry};
+use serde::Serialize;
+use waypoint_policy::istio::Verdict;
+use waypoint_policy::{By, Code, Explanation, Kind, RuleName, TraceEntry};
+
+/// What a request passes, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Stage {
+    /// The request itself and the route.
+    Transport,
+    /// Istio's policies.
+    Istio,
+    /// The agents' own policies.
+    Agents,
+    /// What holds where no policy says anything.
+    Posture,
+}
 
 /// A decision, and what led to it.
 #[derive(Debug)]
@@ -46,6 +62,50 @@ impl Answer {
             asked,
             notes: Vec::new(),
         }
+    }
+
+    /// What decided: of the stages a request passes, the last that was asked.
+    pub(super) fn stage(&self) -> Stage {
+        match &self.by {
+            By::Rule(rule) if rule.kind == Kind::AuthorizationPolicy.as_str() => Stage::Istio,
+            By::NoIstioAllow => Stage::Istio,
+            By::Rule(_) | By::NoMatch => Stage::Agents,
+            By::Uncovered(_) => Stage::Posture,
+            // Of a connection nobody else has a say.
+            By::Transport(_) if self.is_allowed => Stage::Istio,
+            By::Identity | By::Transport(_) => Stage::Transport,
+        }
+    }
+
+    /// Whether it was refused before any policy is asked.
+    fn is_unasked(&self) -> bool {
+        let code = self.code.is_some_and(|code| {
+            matches!(
+                code,
+                Code::BadRequest | Code::RouteNotFound | Code::IdentityRequired
+            )
+        });
+        code && self.stage() == Stage::Transport
+    }
+
+    /// What Istio's policies said, which are asked before the agents' own. Whom they deny nobody
+    /// else is asked about, so nothing is said of what would have come of that.
+    pub(super) fn after(&mut self, verdict: &Verdict, mut trace: Vec<TraceEntry>) {
+        if self.is_unasked() {
+            return;
+        }
+        let mut would_deny = verdict.would_deny().to_vec();
+        if let Some(by) = verdict.denied() {
+            self.is_allowed = false;
+            self.by = by.clone();
+            self.code = Some(Code::Forbidden);
+            self.would_deny.clear();
+            self.notes.clear();
+        }
+        would_deny.append(&mut self.would_deny);
+        self.would_deny = would_deny;
+        trace.append(&mut self.trace);
+        self.trace = trace;
     }
 
     pub(super) fn refuse(&mut self, code: Code, why: &'static str) {

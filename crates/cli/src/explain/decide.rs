@@ -14,7 +14,7 @@ use waypoint_policy::{
 };
 
 use super::answer::Answer;
-use super::asked::{call, message};
+use super::asked::{call, read_message};
 use super::mesh;
 use super::request::{Asked, Http, Llm, Mcp, Request};
 
@@ -38,7 +38,8 @@ pub(super) fn decide(snapshot: &Snapshot, request: &Request) -> anyhow::Result<A
     {
         ask.path = normal(snapshot, &request.asked, path);
         if ask.path.is_none() {
-            let asked = format!("{}{path}", request.http.host);
+            let method = request.http.method.as_deref().unwrap_or("a request for");
+            let asked = format!("{method} {}{path}", request.http.host);
             let by = "the path cannot be normalized";
             return Ok(Answer::refused(Code::BadRequest, by, asked));
         }
@@ -59,17 +60,10 @@ pub(super) fn decide(snapshot: &Snapshot, request: &Request) -> anyhow::Result<A
         Asked::Mcp(mcp) => ask.mcp(mcp)?,
         Asked::Http => ask.http()?,
     };
-    if let Some(by) = ask.verdict.denied() {
-        answer.is_allowed = false;
-        answer.by = by.clone();
-        answer.code = Some(Code::Forbidden);
-    }
-    if !istio.is_empty() {
-        istio.append(&mut answer.trace);
-        answer.trace = istio;
-        let own = std::mem::take(&mut answer.would_deny);
-        answer.would_deny = ask.verdict.would_deny().to_vec();
-        answer.would_deny.extend(own);
+    answer.after(&ask.verdict, istio);
+    for name in &request.http.removed {
+        let note = format!("header {name} is removed from what callers send");
+        answer.notes.push(note);
     }
     let known = &snapshot.parameters.trust_domains;
     if let Some(id) = request.principal.spiffe()
@@ -330,8 +324,8 @@ impl Asking<'_> {
             Some(name) => format!("{method} {name} at MCP server {}", route.section),
             None => format!("{method} at MCP server {}", route.section),
         };
-        let message = message(mcp, method);
-        let call = match waypoint_mcp::read(&message, &Default::default()) {
+        let (message, read) = read_message(mcp, method);
+        let call = match read {
             Ok(call) => call,
             Err(refusal) if refusal.code == Code::BadRequest => anyhow::bail!(
                 "`mcp` does not make a {method} request: {}; tools and prompts need `name`, \
@@ -362,6 +356,17 @@ impl Asking<'_> {
                 arguments,
             })
             .collect();
+        if let Ask::Listen { uris, .. } = &call.ask {
+            // As the gateway asks which of them to leave in.
+            actions.extend(uris.iter().flat_map(|uri| {
+                ["resources/read", "subscriptions/listen"].map(|method| Action::Mcp {
+                    server: route.server,
+                    method,
+                    name: uri,
+                    arguments: Arguments::Best,
+                })
+            }));
+        }
         if actions.is_empty() {
             actions.push(Action::McpSession {
                 server: route.server,
@@ -398,6 +403,10 @@ impl Asking<'_> {
                     .notes
                     .push("it may be allowed with other arguments, so lists show it".into());
             }
+        }
+        if let Ask::Listen { .. } = call.ask {
+            let note = "what may not be heard of is cut from the request, and the rest is opened";
+            answer.notes.push(note.into());
         }
         if let Ask::Task { .. } = call.ask {
             answer
@@ -499,6 +508,7 @@ impl Asking<'_> {
     /// The route a path leads to, on the first listener that has one; on the listener of the
     /// request's port, if there is one.
     fn route(&self, path: &str) -> Option<(usize, &Route)> {
+        let path = waypoint_config::normalize_path(path).unwrap_or(path.into());
         let header = |name: &str| self.http.headers.get(name).map(String::as_str);
         let listeners = &self.snapshot.listeners;
         let by_port = listeners
@@ -512,7 +522,7 @@ impl Asking<'_> {
             let query = RouteQuery {
                 listener: index,
                 host: &self.http.host,
-                path,
+                path: &path,
                 method: self.http.method.as_deref().unwrap_or("GET"),
                 header: &header,
             };

@@ -22,7 +22,7 @@ pub(super) struct Mesh {
     pub(super) is_tcp: bool,
     /// The Service or ServiceEntry that is addressed.
     pub(super) service: Option<(Kind, ObjectName)>,
-    /// All header fields, as they were given.
+    /// The header fields that the gateway leaves, in the order they were given.
     pub(super) headers: Vec<(String, String)>,
 }
 

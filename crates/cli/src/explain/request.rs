@@ -9,6 +9,7 @@ use serde_json::{Value, value::RawValue};
 use waypoint_policy::istio::{Claims, CustomVerdict};
 use waypoint_policy::{Kind, ObjectName, Operation, Principal, SpiffeId};
 
+use super::edge;
 use super::mesh::Mesh;
 
 /// One request. Every field may be absent, and an unknown one is an error.
@@ -117,6 +118,8 @@ pub(super) struct Http {
     pub(super) port: Option<u16>,
     /// Lower-case names, first values.
     pub(super) headers: BTreeMap<String, String>,
+    /// Names of header fields that the gateway removes from a caller's request.
+    pub(super) removed: Vec<String>,
     pub(super) mesh: Mesh,
 }
 
@@ -205,6 +208,9 @@ impl Raw {
                 }
             }
         }
+        let (left, removed) = edge::strip(mesh.headers);
+        mesh.headers = left;
+        mesh.remote_ip = mesh.remote_ip.or(edge::forwarded_for(&mesh.headers));
         let mut headers = BTreeMap::new();
         for (name, value) in &mesh.headers {
             headers.entry(name.clone()).or_insert_with(|| value.clone());
@@ -215,9 +221,14 @@ impl Raw {
         let http = Http {
             method: self.method,
             host: self.host.unwrap_or_default(),
-            path: self.path,
+            // Nothing is decided by the query.
+            path: self.path.map(|path| match path.split_once('?') {
+                Some((path, _)) => path.to_owned(),
+                None => path,
+            }),
             port: self.port,
             headers,
+            removed,
             mesh,
         };
         Ok(Request {

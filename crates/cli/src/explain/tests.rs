@@ -1,3 +1,5 @@
+mod stages;
+
 use waypoint_config::Snapshot;
 
 use super::*;

@@ -59,7 +59,19 @@ pub(super) fn callers(snapshot: &Snapshot) -> Vec<Caller> {
         }
         namespaces.extend(caller.namespace.as_ref().map(ToString::to_string));
     }
-    exact.extend(istio_principals(snapshot));
+    for named in istio_sources(snapshot, domain) {
+        match named {
+            Named::One(id) => {
+                exact.insert(id);
+            }
+            Named::Below(prefix) => {
+                prefixes.insert(prefix);
+            }
+            Named::Namespace(namespace) => {
+                namespaces.insert(namespace);
+            }
+        }
+    }
     exact.extend(
         snapshot
             .listeners
@@ -115,20 +127,43 @@ pub(super) fn callers(snapshot: &Snapshot) -> Vec<Caller> {
     callers
 }
 
-/// The identities that Istio's policies name.
-fn istio_principals(snapshot: &Snapshot) -> impl Iterator<Item = SpiffeId> {
-    let rules = snapshot
-        .policy
-        .istio_policies()
-        .iter()
-        .flat_map(|p| &p.rules);
+/// Whom a rule of Istio's names.
+enum Named {
+    One(SpiffeId),
+    /// All identities that begin so, up to a slash.
+    Below(String),
+    Namespace(String),
+}
+
+/// Whom Istio's policies name.
+fn istio_sources(snapshot: &Snapshot, domain: &str) -> impl Iterator<Item = Named> {
+    let policies = snapshot.policy.istio_policies().iter();
+    let rules = policies.flat_map(|policy| &policy.rules);
     let tests = rules.flat_map(|rule| rule.from.iter().flatten().flatten().chain(&rule.when));
-    let about = tests.filter(|test| test.attribute == Attribute::Principal);
-    let values = about.flat_map(|test| test.values.iter().flatten().chain(&test.not_values));
-    values.filter_map(|value| match value {
-        Value::Text(TextMatch::Exact(id)) => format!("spiffe://{id}").parse().ok(),
-        _ => None,
+    tests.flat_map(move |test| {
+        let values = test.values.iter().flatten().chain(&test.not_values);
+        values.filter_map(move |value| named(&test.attribute, value, domain))
     })
+}
+
+fn named(attribute: &Attribute, value: &Value, domain: &str) -> Option<Named> {
+    match (attribute, value) {
+        (Attribute::Principal, Value::Text(TextMatch::Exact(id))) => {
+            format!("spiffe://{id}").parse().ok().map(Named::One)
+        }
+        (Attribute::Principal, Value::Text(TextMatch::Prefix(id))) => {
+            let prefix = format!("spiffe://{id}");
+            id.ends_with('/').then_some(Named::Below(prefix))
+        }
+        (Attribute::ServiceAccount, Value::ServiceAccount { namespace, name }) => {
+            let id = SpiffeId::of_workload(domain, namespace, name);
+            id.into_iter().next().map(Named::One)
+        }
+        (Attribute::Namespace, Value::Namespace(pattern)) => pattern
+            .as_exact()
+            .map(|name| Named::Namespace(name.to_owned())),
+        _ => None,
+    }
 }
 
 /// The service account of a workload in the Gateway's namespace, `ns/name` of others of our own

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use waypoint_config::{LlmRoute, McpRoute, PathMatch, PlainRoute, Provider, Route, Snapshot};
+use waypoint_config::{LlmRoute, McpRoute, Provider, Route, Snapshot};
 use waypoint_llm::{Dialect, path_of};
 use waypoint_policy::{Action, AgentPolicy, Arguments, Operation, Pattern, Rule, TargetId};
 
+use super::plain::plain;
 use crate::explain::llm_targets;
 
 /// MCP methods that name something, and how their items are titled.
@@ -31,13 +32,15 @@ pub(super) struct Target<'s> {
     pub(super) item: String,
     /// Where policies are attached that apply.
     pub(super) attached: Vec<TargetId>,
+    /// Whether requests with any host take the route.
+    pub(super) any_host: bool,
     /// The hosts that the route may lead to.
     pub(super) behind: Vec<Arc<str>>,
-    asked: Asked<'s>,
+    pub(super) asked: Asked<'s>,
 }
 
 #[derive(Debug)]
-enum Asked<'s> {
+pub(super) enum Asked<'s> {
     Llm {
         provider: &'s Provider,
         /// What a call is sent to: a host where callers use the provider's own, and the path.
@@ -52,8 +55,12 @@ enum Asked<'s> {
         name: String,
     },
     Http {
+        /// As tables show it: `*` is any other.
         method: String,
         host: String,
+        /// As policies write it.
+        shown: String,
+        /// One such path.
         path: String,
         port: u16,
         external: bool,
@@ -69,6 +76,14 @@ impl Target<'_> {
             Asked::Http {
                 method, host, path, ..
             } => (method, host, path),
+        }
+    }
+
+    /// The method of a plain request, and what stands at the top of the column.
+    pub(super) fn column(&self) -> (Option<&str>, &str) {
+        match &self.asked {
+            Asked::Http { method, shown, .. } => (Some(method), shown),
+            _ => (None, &self.item),
         }
     }
 
@@ -103,6 +118,7 @@ impl Target<'_> {
                 path,
                 port,
                 external,
+                ..
             } => Action::Http {
                 method,
                 host,
@@ -131,19 +147,22 @@ pub(super) fn targets(snapshot: &Snapshot) -> Vec<Target<'_>> {
             llm(snapshot, provider, route, routes.len() > 1, &mut found);
         }
     }
-    for route in snapshot.routes.iter() {
+    for (route, hosts) in snapshot.routes.iter_with_hosts() {
         let behind = snapshot.hosts_behind(route);
         match route {
             Route::Llm(_) => {}
             Route::Mcp(route) => mcp(snapshot, route, &behind, &mut found),
-            Route::Plain(route) => plain(snapshot, route, &behind, &mut found),
+            Route::Plain(route) => plain(snapshot, route, hosts, &behind, &mut found),
         }
     }
     found
 }
 
 /// The rules of the policies that are attached to any of these.
-fn rules<'s>(snapshot: &'s Snapshot, attached: &[TargetId]) -> impl Iterator<Item = &'s Rule> {
+pub(super) fn rules<'s>(
+    snapshot: &'s Snapshot,
+    attached: &[TargetId],
+) -> impl Iterator<Item = &'s Rule> {
     let applies = |policy: &&AgentPolicy| {
         let objects = policy.targets.iter();
         let mut targets = objects.filter_map(|object| snapshot.policy.target(object));
@@ -180,6 +199,7 @@ fn llm<'s>(
             group: group.clone(),
             item,
             attached: llm_targets(snapshot, Some(route), provider),
+            any_host: !route.host_form,
             behind: behind.clone(),
             asked: Asked::Llm {
                 provider,
@@ -253,7 +273,7 @@ fn models(snapshot: &Snapshot, provider: &Provider, route: &LlmRoute) -> Vec<(St
 }
 
 /// Names, then patterns, and what stands for everything last.
-fn in_order(names: BTreeSet<&str>) -> Vec<&str> {
+pub(super) fn in_order(names: BTreeSet<&str>) -> Vec<&str> {
     let mut names: Vec<&str> = names.into_iter().collect();
     names.sort_by_key(|name| (name.contains('*'), *name == "*"));
     names
@@ -296,6 +316,7 @@ fn mcp<'s>(
                 group: format!("MCP server {full}"),
                 item: format!("{title}{name}"),
                 attached: route.targets.clone(),
+                any_host: true,
                 behind: behind.to_vec(),
                 asked: Asked::Mcp {
                     route,
@@ -303,69 +324,6 @@ fn mcp<'s>(
                     name: name.to_owned(),
                 },
             });
-        }
-    }
-}
-
-fn plain<'s>(
-    snapshot: &'s Snapshot,
-    route: &PlainRoute,
-    behind: &[Arc<str>],
-    found: &mut Vec<Target<'s>>,
-) {
-    let (PathMatch::Prefix(start) | PathMatch::Exact(start)) = &route.matched.path;
-    let blocks: Vec<_> = rules(snapshot, &route.targets)
-        .flat_map(|rule| &rule.http)
-        .collect();
-    for backend in route.backends.iter() {
-        let host = match backend.external {
-            true => backend.name.name.to_string(),
-            false => backend.endpoint.host.to_string(),
-        };
-        let here = blocks.iter().filter(|block| {
-            block
-                .hosts
-                .as_ref()
-                .is_none_or(|hosts| hosts.iter().any(|h| h.matches(&host)))
-        });
-        let mut methods: BTreeSet<&str> = BTreeSet::new();
-        let mut paths: BTreeSet<&str> = BTreeSet::from([start.as_str()]);
-        for block in here {
-            let named = block.methods.iter().flatten().map(String::as_str);
-            methods.extend(named.filter(|method| *method != "*"));
-            let below = block.paths.iter().flatten().map(Pattern::as_str);
-            paths.extend(below.filter(|path| path.starts_with(start.as_str())));
-        }
-        match &route.matched.method {
-            Some(only) => methods = BTreeSet::from([only.as_str()]),
-            None => {
-                methods.insert("GET");
-            }
-        }
-        for path in in_order(paths) {
-            for method in &methods {
-                let target = Target {
-                    kind: "http",
-                    name: host.clone(),
-                    route: format!("HTTPRoute/{}", route.name),
-                    group: format!("Host {host}:{}", backend.endpoint.port),
-                    item: format!("{method} {path}"),
-                    attached: route.targets.clone(),
-                    behind: behind.to_vec(),
-                    asked: Asked::Http {
-                        method: (*method).to_owned(),
-                        host: host.clone(),
-                        path: path.to_owned(),
-                        port: backend.endpoint.port,
-                        external: backend.external,
-                    },
-                };
-                let same =
-                    |other: &Target<'_>| other.group == target.group && other.item == target.item;
-                if !found.iter().any(same) {
-                    found.push(target);
-                }
-            }
         }
     }
 }

@@ -1,24 +1,21 @@
+mod examples;
+
 use std::path::Path;
 
 use super::*;
 
-/// One of the example configurations.
-fn example(name: &str) -> std::sync::Arc<Snapshot> {
+/// One of the example configurations, for one of its Gateways.
+fn example(name: &str, gateway: Option<&str>) -> std::sync::Arc<Snapshot> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../config/examples")
         .join(name);
-    configuration::load(&[path], None).expect("an example compiles")
-}
-
-#[test]
-fn the_code_review_example() {
-    let snapshot = example("code-review");
-    insta::assert_snapshot!(Matrix::of(&snapshot).to_tables(Paint::PLAIN));
+    let gateway = gateway.map(|gateway| gateway.parse().unwrap());
+    configuration::load(&[path], gateway.as_ref()).expect("an example compiles")
 }
 
 #[test]
 fn the_quickstart_example() {
-    let snapshot = example("quickstart");
+    let snapshot = example("quickstart", None);
     insta::assert_snapshot!(Matrix::of(&snapshot).to_tables(Paint::PLAIN));
 }
 
@@ -100,10 +97,19 @@ fn the_three_forms_say_the_same() {
     let json: serde_json::Value = serde_json::from_str(&matrix.to_json().unwrap()).unwrap();
     let cells = json["cells"].as_array().unwrap();
     assert_eq!(cells.len(), matrix.callers.len() * matrix.targets.len());
-    let allowed = cells
-        .iter()
-        .filter(|cell| cell["decision"] == "allow")
-        .count();
+    let allowed = cells.iter().filter(|cell| cell["decision"] == "allow");
+    // In tables the methods of a path that are decided alike stand together.
+    let shown = allowed.clone().map(|cell| {
+        let item = cell["item"].as_str().unwrap();
+        let path = item.rsplit(' ').next().unwrap();
+        (
+            cell["caller"].as_str().unwrap(),
+            cell["target"].as_str().unwrap(),
+            path,
+        )
+    });
+    let shown: std::collections::BTreeSet<_> = shown.collect();
+    let allowed = allowed.count();
     let csv = matrix.to_csv();
     assert_eq!(csv.lines().count(), 1 + cells.len());
     assert_eq!(
@@ -112,7 +118,7 @@ fn the_three_forms_say_the_same() {
     );
     assert_eq!(
         matrix.to_tables(Paint::PLAIN).matches("allow ").count(),
-        allowed
+        shown.len()
     );
 }
 
@@ -126,5 +132,71 @@ fn csv_fields() {
         ("@x", "\"'@x\""),
     ] {
         assert_eq!(csv_field(text), expected);
+    }
+}
+
+/// What Istio's rules may depend on beside who and what.
+const CONDITIONS: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: wp, namespace: agents}
+spec: {gatewayClassName: kgateway-waypoint, listeners: [{name: a, port: 8080, protocol: HTTP}]}
+---
+apiVersion: mcp.kgateway.io/v1
+kind: MCPProxy
+metadata: {name: tools, namespace: agents}
+spec: {routes: [{name: github, match: {prefix: /mcp/}, destination: {hostname: mcp.example.com, port: 443, tls: {}}}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: allow, namespace: agents}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/header]}}]
+    when: [{key: "request.headers[x-a]", values: ["1", "2*"]}]
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/claimed]}}]
+    when: [{key: "request.headers[x-spiffe-id]", values: ["*"]}]
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/token], requestPrincipals: ["*"]}}]
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/address], ipBlocks: [10.0.0.0/8]}}]
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/host]}}]
+    to: [{operation: {hosts: ["tools.example:*"]}}]
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/free]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: deny, namespace: agents}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]
+  action: DENY
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/agents/sa/free]}}]
+    to: [{operation: {hosts: [old.example]}}]
+"#;
+
+#[test]
+fn what_depends_on_more_is_no_plain_allow() {
+    let file = waypoint_config::File {
+        path: "conditions.yaml".into(),
+        text: CONDITIONS.into(),
+    };
+    let outcome = waypoint_config::compile(&[file], &waypoint_config::Options::default());
+    let snapshot = outcome.snapshot.unwrap();
+    let json = Matrix::of(&snapshot).to_json().unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    for (caller, decision, condition) in [
+        ("header", "conditional", Some("x-a: 1 or 2*")),
+        // What a caller says of itself is removed, and there is nobody to verify a token.
+        ("claimed", "deny", None),
+        ("token", "deny", None),
+        ("address", "conditional", Some("source.ip: 10.0.0.0/8")),
+        ("host", "conditional", Some("host: tools.example:*")),
+        ("free", "conditional", Some("unless host: old.example")),
+        ("any other in agents", "deny", None),
+    ] {
+        let mut cells = json["cells"].as_array().unwrap().iter();
+        let cell = cells.find(|cell| cell["caller"] == caller).unwrap();
+        let said = (cell["decision"].as_str(), cell["condition"].as_str());
+        assert_eq!(said, (Some(decision), condition), "{caller}: {cell}");
     }
 }

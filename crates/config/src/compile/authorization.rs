@@ -1,5 +1,6 @@
 //! Istio's `AuthorizationPolicy`: attachment, and what Istio's admission would refuse.
 
+pub(super) mod liveness;
 mod values;
 
 use std::collections::HashMap;

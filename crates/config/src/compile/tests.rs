@@ -1,3 +1,5 @@
+mod dead_values;
+
 use std::fs;
 use std::path::Path;
 
@@ -103,7 +105,12 @@ fn finds_what_is_wrong() {
 
 #[test]
 fn examples_compile() {
-    for name in ["quickstart", "code-review", "zero-trust"] {
+    for name in [
+        "quickstart",
+        "code-review",
+        "zero-trust",
+        "zero-trust-strict",
+    ] {
         let outcome = check(
             &directory(&format!("config/examples/{name}")),
             &Options::default(),
@@ -201,8 +208,8 @@ fn imports_llm_egress() {
     )
     .snapshot
     .unwrap();
-    assert_eq!(snapshot.listeners.len(), 1);
-    assert_eq!(snapshot.listeners[0].port, 8080);
+    let ports: Vec<u16> = snapshot.listeners.iter().map(|one| one.port).collect();
+    assert_eq!(ports, [8443, 8080]);
     for (host, provider) in [("api.openai.com", 1), ("API.anthropic.com:80", 0)] {
         let Some(Route::Llm(route)) = find(&snapshot, "POST", host, "/v1/messages") else {
             panic!("{host} has no LLM route");

@@ -50,6 +50,17 @@ impl Headers for Vec<(String, String)> {
     }
 }
 
+/// The last address in a value of `X-Forwarded-For`, which may have a port; nothing if that is none.
+#[must_use]
+pub fn last_forwarded(value: &str) -> Option<IpAddr> {
+    let last = value.rsplit(',').next()?.trim();
+    let address = match last.parse::<std::net::SocketAddr>() {
+        Ok(address) => address.ip(),
+        Err(_) => last.parse().ok()?,
+    };
+    Some(address.to_canonical())
+}
+
 /// The claims of a token that was verified.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Claims(pub serde_json::Map<String, Json>);

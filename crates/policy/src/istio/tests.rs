@@ -7,7 +7,7 @@ use super::*;
 use crate::TraceEntry;
 use crate::{By, Kind, PolicySet, Posture, Principal, Settings, TargetId};
 
-fn object(target: u32) -> ObjectRef {
+pub(super) fn object(target: u32) -> ObjectRef {
     ObjectRef::whole(Kind::Gateway, ObjectName::new("ns", &format!("t{target}")))
 }
 
@@ -60,7 +60,7 @@ fn tests(fields: &Fields) -> Vec<Test> {
     fields.iter().map(one).collect()
 }
 
-fn compiled(written: &Written) -> AuthorizationPolicy {
+pub(super) fn compiled(written: &Written) -> AuthorizationPolicy {
     let side =
         |side: &Option<Vec<Fields>>| side.as_ref().map(|list| list.iter().map(tests).collect());
     AuthorizationPolicy {
@@ -169,7 +169,7 @@ fn rules() -> impl Strategy<Value = WrittenRule> {
     })
 }
 
-fn policies() -> impl Strategy<Value = Vec<Written>> {
+pub(super) fn policies() -> impl Strategy<Value = Vec<Written>> {
     let action = prop_oneof![
         Just((IstioAction::Allow, None)),
         Just((IstioAction::Deny, None)),
@@ -197,20 +197,20 @@ fn policies() -> impl Strategy<Value = Vec<Written>> {
 }
 
 #[derive(Debug, Clone)]
-struct Asked {
-    tcp: bool,
-    principal: Option<String>,
-    ip: Option<String>,
-    port: u16,
-    sni: String,
-    method: String,
-    host: String,
-    path: String,
-    headers: Vec<(String, String)>,
-    custom: Vec<CustomVerdict>,
+pub(super) struct Asked {
+    pub(super) tcp: bool,
+    pub(super) principal: Option<String>,
+    pub(super) ip: Option<String>,
+    pub(super) port: u16,
+    pub(super) sni: String,
+    pub(super) method: String,
+    pub(super) host: String,
+    pub(super) path: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) custom: Vec<CustomVerdict>,
 }
 
-fn asked() -> impl Strategy<Value = Asked> {
+pub(super) fn asked() -> impl Strategy<Value = Asked> {
     let select = |list: &[&'static str]| {
         prop::sample::select(
             list.iter()

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use waypoint_config::Snapshot;
 use waypoint_policy::istio::{NoHeaders, Protocol, Request, Verdict};
-use waypoint_policy::{Arguments as Given, By, Decision, Query};
+use waypoint_policy::{Arguments as Given, By, Decision, Facts, Query};
 
 use crate::configuration::{self, GatewayName};
 use crate::output;
@@ -111,9 +111,23 @@ fn istio(snapshot: &Snapshot, target: &Target<'_>, caller: &Caller) -> Verdict {
         host,
         path,
         headers: &NoHeaders,
-        claims: None,
+        claims: caller.claims.as_ref(),
     };
     snapshot.authorize(&request, &target.behind, host)
+}
+
+/// The request that asks for a target, without any header of its own.
+fn facts<'t>(snapshot: &Snapshot, target: &'t Target<'_>, caller: &'t Caller) -> Facts<'t> {
+    let (method, host, path) = target.line();
+    let listener = snapshot.listeners.first();
+    Facts {
+        method,
+        host,
+        path,
+        port: listener.map_or(0, |listener| listener.port),
+        claims: caller.claims.as_ref(),
+        ..Facts::default()
+    }
 }
 
 impl<'s> Matrix<'s> {
@@ -133,6 +147,7 @@ impl<'s> Matrix<'s> {
                     principal: &caller.principal,
                     targets: &target.attached,
                     action: target.action(arguments),
+                    facts: facts(snapshot, target, caller),
                 };
                 snapshot.policy.decide_after(&verdict, &query)
             };

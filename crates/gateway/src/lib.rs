@@ -8,6 +8,7 @@ mod coding;
 mod credential;
 mod edge;
 mod exchange;
+mod facts;
 mod headers;
 mod jwt;
 mod listeners;

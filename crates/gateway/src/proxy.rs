@@ -25,6 +25,7 @@ use crate::body;
 use crate::credential::Credentials;
 use crate::edge::{self, Head};
 use crate::exchange::Connector;
+use crate::facts::Facts;
 use crate::headers;
 use crate::jwt;
 use crate::mcp_session::Sealer;
@@ -123,7 +124,9 @@ pub(crate) struct Context {
     /// Where the route may lead.
     hosts: SmallVec<[Arc<str>; 2]>,
     /// What the request's token says, if it brought one.
-    claims: Option<Claims>,
+    claims: Option<Arc<Claims>>,
+    /// What policies see of the request.
+    pub(crate) facts: Facts,
     /// What Istio's policies said; those of the agents' own kinds build on it.
     pub(crate) verdict: Verdict,
     pub(crate) voice: Voice,
@@ -145,7 +148,7 @@ impl Context {
         match (&self.connection, &self.head) {
             (Some(connection), Some(head)) => {
                 let principal = &self.record.principal;
-                let claims = self.claims.as_ref();
+                let claims = self.claims(snapshot).map(|claims| &**claims);
                 let hosts = &self.hosts;
                 authorize::verdict(
                     snapshot, session, connection, principal, head, claims, hosts,
@@ -153,6 +156,35 @@ impl Context {
             }
             _ => Verdict::default(),
         }
+    }
+
+    /// What policies of a snapshot see of this request.
+    pub(crate) fn facts(&self, session: &ServerSession, snapshot: &Snapshot) -> Facts {
+        match (&self.connection, &self.head) {
+            (Some(connection), Some(head)) => {
+                let (head, port) = (Arc::clone(head), connection.local.port());
+                Facts::new(
+                    snapshot,
+                    session,
+                    head,
+                    port,
+                    self.claims(snapshot).cloned(),
+                )
+            }
+            _ => Facts::default(),
+        }
+    }
+
+    /// What the request's token says, as long as there is a rule that takes tokens of its issuer.
+    fn claims(&self, snapshot: &Snapshot) -> Option<&Arc<Claims>> {
+        let claims = self.claims.as_ref()?;
+        let issuer = claims.text("iss");
+        let mut policies = snapshot.authentication.iter();
+        let taken = policies.any(|policy| {
+            let about = policy.always || self.hosts.iter().any(|host| policy.is_about(host));
+            about && policy.rules.iter().any(|rule| rule.issuer == issuer)
+        });
+        taken.then_some(claims)
     }
 
     fn listener(&self) -> Option<(usize, &Listener)> {
@@ -236,11 +268,12 @@ impl Waypoint {
             // Boxed: a token is rare, and its future is not small.
             let authenticate =
                 jwt::authenticate(&state, session.req_header_mut(), &mut head, &context.hosts);
-            context.claims = Box::pin(authenticate).await?;
+            context.claims = Box::pin(authenticate).await?.map(Arc::new);
         }
         let head = Arc::new(head);
         context.head = Some(Arc::clone(&head));
         if is_plain || context.record.principal.spiffe().is_some() {
+            context.facts = context.facts(session, &state.snapshot);
             context.verdict = context.judge(session, &state.snapshot);
             context.record.judged(&context.verdict);
             context.verdict.permit()?;
@@ -337,6 +370,7 @@ impl ProxyHttp for Proxy {
             head: None,
             hosts: SmallVec::new(),
             claims: None,
+            facts: Facts::default(),
             verdict: Verdict::default(),
             voice: Voice::Text,
             plain: None,

@@ -7,11 +7,13 @@
 //!
 //! The crate is pure: no clock, no files, no logging.
 
+pub mod access;
 mod action;
 mod agent_policy;
 mod arguments;
 mod decision;
 mod explain;
+mod facts;
 mod index;
 pub mod istio;
 mod matching;
@@ -23,6 +25,7 @@ mod refusal;
 mod secret;
 mod set;
 mod spiffe;
+mod token;
 
 pub use action::{Action, Family, Operation, UnknownOperation};
 pub use agent_policy::{
@@ -34,6 +37,7 @@ pub use arguments::{
 };
 pub use decision::{By, Decision, Permit, RuleName};
 pub use explain::{Explanation, Ids, Names, Outcome, TraceEntry};
+pub use facts::Facts;
 pub use object::{Kind, ObjectName, ObjectRef, ProviderId, ServerId, TargetId, UnknownKind};
 pub use pattern::{Pattern, PatternError};
 pub use posture::{Posture, Settings, UnknownPosture};
@@ -42,3 +46,4 @@ pub use refusal::{Code, Refusal};
 pub use secret::Secret;
 pub use set::{PolicySet, Query, WOULD_DENY_MAX};
 pub use spiffe::{SpiffeError, SpiffeId, SpiffePattern, Workload};
+pub use token::{ClaimRule, Token};

@@ -7,7 +7,7 @@ use waypoint_llm::{Call, Candidate, Dialect, candidates};
 use waypoint_mcp::Ask;
 use waypoint_policy::istio::Verdict;
 use waypoint_policy::{
-    Action, Arguments, By, Code, Explanation, Operation, Principal, Query, TargetId,
+    Action, Arguments, By, Code, Explanation, Facts, Operation, Principal, Query, TargetId,
 };
 
 use super::answer::Answer;
@@ -25,16 +25,21 @@ pub(super) fn decide(snapshot: &Snapshot, request: &Request) -> anyhow::Result<A
         principal: &request.principal,
         http: &request.http,
         verdict: Verdict::default(),
+        line: (String::new(), String::new()),
     };
     // Who is nobody reaches no LLM or MCP route, before any policy is asked.
     let is_judged = matches!(request.asked, Asked::Http) || request.principal.spiffe().is_some();
     let mut istio = Vec::new();
-    if is_judged && snapshot.policy.has_istio() {
+    if is_judged {
         let (method, path, hosts) = ask.line(&request.asked)?;
-        let line = (&*method, &*path);
-        let (verdict, trace) =
-            mesh::judge(snapshot, &request.principal, &request.http, line, &hosts);
-        (ask.verdict, istio) = (verdict, trace);
+        let path = waypoint_config::normalize_path(&path).map_or(path.clone(), Into::into);
+        ask.line = (method, path);
+        if snapshot.policy.has_istio() {
+            let line = (&*ask.line.0, &*ask.line.1);
+            let (verdict, trace) =
+                mesh::judge(snapshot, &request.principal, &request.http, line, &hosts);
+            (ask.verdict, istio) = (verdict, trace);
+        }
     }
     let mut answer = match &request.asked {
         Asked::Http if request.http.mesh.is_tcp => ask.connection(),
@@ -73,6 +78,8 @@ struct Asking<'a> {
     http: &'a Http,
     /// What Istio's policies said.
     verdict: Verdict,
+    /// Method and normalized path.
+    line: (String, String),
 }
 
 impl Asking<'_> {
@@ -146,6 +153,14 @@ impl Asking<'_> {
             principal: self.principal,
             targets,
             action,
+            facts: Facts {
+                method: &self.line.0,
+                host: bare_host(&self.http.host),
+                path: &self.line.1,
+                port: self.http.port.unwrap_or(0),
+                headers: &self.http.mesh.headers,
+                claims: self.http.mesh.claims.as_ref(),
+            },
         };
         (self.snapshot.policy).explain_after(&self.verdict, &query, self.snapshot)
     }
@@ -311,6 +326,7 @@ impl Asking<'_> {
             Err(refusal) => {
                 let session = Action::McpSession {
                     server: route.server,
+                    method: None,
                 };
                 let mut answer = Answer::of(self.explain(&route.targets, session), asked);
                 if answer.is_allowed {
@@ -335,6 +351,10 @@ impl Asking<'_> {
         if actions.is_empty() {
             actions.push(Action::McpSession {
                 server: route.server,
+                method: match call.ask {
+                    Ask::Task { .. } => None,
+                    _ => Some(&*call.method),
+                },
             });
         }
         // All must be allowed; the first that is not tells why.

@@ -157,6 +157,7 @@ fn permit_any(context: &mut Context, route: &LlmRoute, dialect: Dialect) -> Resu
             action: Action::LlmAny {
                 provider: backend.provider,
             },
+            facts: context.facts.view(),
         };
         let decision = (state.snapshot.policy).decide_after(&context.verdict, &query);
         if decision.is_allowed() {
@@ -224,6 +225,7 @@ fn permit_list(context: &mut Context, route: &LlmRoute, call: &Call) -> Result<P
                 action: Action::LlmAny {
                     provider: backend.provider,
                 },
+                facts: context.facts.view(),
             };
             let decision = (state.snapshot.policy).decide_after(&context.verdict, &query);
             context.record.action.provider = Some(provider.llm.name.clone());
@@ -272,6 +274,7 @@ pub(super) fn decide(
             operation: Some(call.operation),
             max_output_tokens: call.max_output_tokens,
         },
+        facts: context.facts.view(),
     };
     snapshot.policy.decide_after(&context.verdict, &query)
 }

@@ -1,19 +1,14 @@
 //! The SIG's `XAccessPolicy`, on the wire.
 
-use std::process::Stdio;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
 use waypoint_tests::client::{Answer, Client, Request};
 use waypoint_tests::llm::{chat, chat_answer, chat_stream, delta};
 use waypoint_tests::mcp_server::{self, Form, LEGACY, MODERN, legacy, modern};
 use waypoint_tests::upstream::{Gate, Reply, Upstream};
-use waypoint_tests::wait::soon;
 use waypoint_tests::waypoint::{
-    ANN, BOB, Setup, Waypoint, agent, binary, http_route, mcp_proxy, object, provider, route,
-    service,
+    ANN, BOB, Setup, Waypoint, agent, http_route, mcp_proxy, object, provider, route, service,
 };
 
 const FAR: &str = "spiffe://cluster.local/ns/elsewhere/sa/eve";
@@ -518,28 +513,6 @@ async fn what_is_not_enforced_is_refused_with_its_place() {
     }
 }
 
-async fn command(waypoint: &Waypoint, arguments: &[&str], input: &str) -> (Option<i32>, String) {
-    let mut command = Command::new(binary());
-    command
-        .args(arguments)
-        .arg("--config")
-        .arg(waypoint.config());
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true);
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // It may not read any.
-    let _ = stdin.write_all(input.as_bytes()).await;
-    drop(stdin);
-    let output = soon("the end of a command", child.wait_with_output())
-        .await
-        .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(said).unwrap())
-}
-
 /// `explain` and `matrix` ask what the gateway asks.
 #[tokio::test]
 async fn explain_and_matrix_tell_of_it() {
@@ -580,16 +553,13 @@ async fn explain_and_matrix_tell_of_it() {
             "only for spiffe://cluster.local/ns/agents/sa/ann",
         ),
     ] {
-        let (exit, said) = command(
-            &waypoint,
-            &["explain", "--request", "-"],
-            &question.to_string(),
-        )
-        .await;
+        let (exit, said) = waypoint
+            .command(&["explain", "--request", "-"], &question.to_string())
+            .await;
         assert_eq!(exit, Some(code), "{question}: {said}");
         assert!(said.contains(expected), "{question}: {said}");
     }
-    let (exit, said) = command(&waypoint, &["matrix", "-o", "csv"], "").await;
+    let (exit, said) = waypoint.command(&["matrix", "-o", "csv"], "").await;
     assert_eq!(exit, Some(0), "{said}");
     for line in [
         "ann,spiffe://cluster.local/ns/agents/sa/ann,mcp,agents/tools/tools,MCPProxy/agents/tools/tools,echo,allow,XAccessPolicy agents/some rule ann",

@@ -439,3 +439,74 @@ async fn a_token_that_nobody_verifies_says_nothing() {
         );
     }
 }
+
+/// `explain` and `matrix` ask what the gateway asks.
+#[tokio::test]
+async fn explain_and_matrix_tell_of_tokens() {
+    let rules = [
+        rule(
+            "engineers",
+            "[{jwt: {issuer: https://issuer.example, claims: {role: [engineer]}}}]",
+        ),
+        rule(
+            "bob",
+            "[{serviceAccount: {name: bob}, jwt: {issuer: https://issuer.example, claims: {\"[team][name]\": [\"a*\"]}}}]",
+        ),
+    ];
+    let world = start(&[agent("some", "Allow", &rules.concat())]).await;
+    let question = |who: &str, jwt: Value| json!({"principal": who, "jwt": jwt, "mcp": {"server": "tools", "name": "echo"}});
+    let engineer = json!({"iss": ISSUER, "role": ["engineer"]});
+    for (question, code, expected) in [
+        (
+            question(ANN, engineer.clone()),
+            0,
+            "allow by AgentPolicy agents/some rule engineers",
+        ),
+        (
+            question(ANN, Value::Null),
+            3,
+            "agents/some rule engineers (Allow): from[0].jwt: expected a token of https://issuer.example with role engineer, got no token",
+        ),
+        (
+            question(ANN, json!({"iss": ISSUER, "role": "x"})),
+            3,
+            "got a token that says otherwise",
+        ),
+        (
+            question(ANN, json!({"iss": OTHER, "role": "engineer"})),
+            3,
+            "got a token of another issuer",
+        ),
+        (
+            question(BOB, json!({"iss": ISSUER, "team": {"name": "ab"}})),
+            0,
+            "allow by AgentPolicy agents/some rule bob",
+        ),
+        (
+            question(ANN, json!({"iss": ISSUER, "team": {"name": "ab"}})),
+            3,
+            "rule bob (Allow): only for service account agents/bob and a token of https://issuer.example with [team][name] a*",
+        ),
+        (
+            json!({"principal": ANN, "jwt": engineer, "llm": {"provider": "openai", "model": "m"}}),
+            0,
+            "allow by AgentPolicy agents/some rule engineers",
+        ),
+    ] {
+        let (exit, said) = world
+            .waypoint
+            .command(&["explain", "--request", "-"], &question.to_string())
+            .await;
+        assert_eq!(exit, Some(code), "{question}: {said}");
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    let (exit, said) = world.waypoint.command(&["matrix", "-o", "csv"], "").await;
+    assert_eq!(exit, Some(0), "{said}");
+    for line in [
+        "any other in agents with a token of https://issuer.example with role engineer,,mcp,agents/tools/tools,MCPProxy/agents/tools/tools,*,allow,AgentPolicy agents/some rule engineers",
+        "bob with a token of https://issuer.example with [team][name] a*,spiffe://cluster.local/ns/agents/sa/bob,mcp,agents/tools/tools,MCPProxy/agents/tools/tools,*,allow,AgentPolicy agents/some rule bob",
+        "\nbob,spiffe://cluster.local/ns/agents/sa/bob,mcp,agents/tools/tools,MCPProxy/agents/tools/tools,*,deny,Default no rule allows this",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+}

@@ -280,7 +280,8 @@ impl PolicySet {
         let granted = allow.is_some();
         let posture = self.settings.posture;
         let observed = posture == Posture::Observe;
-        let covered = self.covers(query.targets, query.action.family());
+        // Asked where no rule grants, which is all that it decides about.
+        let covered = !granted && self.covers(query.targets, query.action.family());
         let decision = if let Some(rule) = self.first(Class::Deny, found, asked) {
             denied(By::Rule(rule))
         } else if let Some(policy) = access.refused.first().filter(|_| !observed) {

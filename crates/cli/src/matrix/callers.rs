@@ -124,8 +124,8 @@ pub(super) fn callers(snapshot: &Snapshot) -> Vec<Caller> {
     callers
 }
 
-/// The callers that rules ask for a token, each with one that will do, beside the first of those
-/// without that it is about.
+/// The callers that rules ask for a token, each with one that will do, as the first of the other
+/// rows that it is about; those that are known by a token alone, as what stands for many.
 fn with_tokens(snapshot: &Snapshot, others: &[Caller]) -> Vec<Caller> {
     let policies = snapshot.policy.policies().iter();
     let rules = policies.flat_map(|policy| &policy.rules);
@@ -135,7 +135,14 @@ fn with_tokens(snapshot: &Snapshot, others: &[Caller]) -> Vec<Caller> {
             continue;
         };
         let mut others = others.iter();
-        let is_meant = |other: &&Caller| snapshot.policy.names(caller, &other.principal);
+        let by_token_alone = policy::Caller {
+            jwt: caller.jwt.clone(),
+            ..policy::Caller::default()
+        };
+        let is_meant = |other: &&Caller| {
+            let is_fit = *caller != by_token_alone || !other.is_one;
+            is_fit && snapshot.policy.names(caller, &other.principal)
+        };
         let Some(other) = others.find(is_meant) else {
             continue;
         };

@@ -71,6 +71,14 @@ impl One<'_> {
         let mark = out.len();
         let mut targets = targets::all(self.set, object, &spec.target_refs, out);
         bounded("targetRefs", spec.target_refs.len(), TARGETS_MAX, at, out);
+        for (index, target) in spec.target_refs.iter().enumerate() {
+            if target.group.is_none() {
+                let at = at.key("targetRefs").index(index).key("kind");
+                let message = "without `group`: taken for that of the kind; the API's own \
+                               admission refuses it";
+                out.warning(at, "missing-group", message);
+            }
+        }
         let mut kinds = spec.target_refs.iter().map(|target| &target.kind);
         let first = kinds.next();
         if kinds.any(|kind| Some(kind) != first) {

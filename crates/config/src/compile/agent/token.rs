@@ -21,12 +21,12 @@ pub(super) fn compile(raw: &raw::Token, at: At<'_>, out: &mut Diagnostics) -> To
             let message = "the claim has no values, so nothing matches; remove it to take any";
             out.error(at, "empty-list", message);
         }
-        let Some(path) = path(name) else {
+        // Without names it leads to nothing, so that what is refused never holds.
+        let path = path(name).unwrap_or_default();
+        if path.is_empty() {
             let message = format!("`{name}` is neither the name of a claim nor `[name][name]`");
             out.error(at, "bad-value", message);
-            continue;
-        };
-        if claims.iter().any(|known| known.path == path) {
+        } else if claims.iter().any(|known| known.path == path) {
             let message = format!("`{name}` is the same claim as another entry");
             out.error(at, "duplicate-name", message);
         }
@@ -84,7 +84,9 @@ pub(super) fn warn_of_issuers(
             for (index, caller) in rule.from.iter().flatten().enumerate() {
                 let at = at.index(index).key("jwt").key("issuer");
                 let unknown = caller.jwt.as_ref();
-                let unknown = unknown.filter(|token| !issuers.contains(&token.issuer.as_str()));
+                let unknown = unknown.filter(|token| {
+                    !token.issuer.is_empty() && !issuers.contains(&token.issuer.as_str())
+                });
                 if let Some(token) = unknown {
                     let message = format!(
                         "no RequestAuthentication that applies here takes tokens of `{}`, so this \

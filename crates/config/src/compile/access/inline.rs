@@ -91,9 +91,18 @@ fn path_access(raw: &raw::PathMatch) -> Result<PathAccess, String> {
     if value.chars().count() > PATH_MAX {
         return Err(format!("a path has at most {PATH_MAX} characters"));
     }
-    let normal = |path| {
-        let normal = normalize_path(path);
-        normal.map_err(|error| format!("`{path}` matches no path: {error}"))
+    let segments = |path: &str| {
+        path.split('/')
+            .filter(|segment| !segment.is_empty())
+            .count()
+    };
+    let normal = |path| match normalize_path(path) {
+        // `/a/..` is no way to write `/`, which is everything.
+        Ok(normal) if segments(&normal) != segments(path) => Err(format!(
+            "`{path}` has `.` or `..`; write `{normal}` if that is meant"
+        )),
+        Ok(normal) => Ok(normal),
+        Err(error) => Err(format!("`{path}` matches no path: {error}")),
     };
     Ok(match raw.kind.unwrap_or(raw::PathType::PathPrefix) {
         raw::PathType::RegularExpression => {

@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use waypoint_policy::{
-    Action, AgentPolicy, Arguments, Caller, Effect, Kind, LlmBlock, McpBlock, MethodRule, Mode,
-    ObjectName, ObjectRef, Operation, PolicySet, Posture, Principal, ProviderId, Query, Rule,
+    Action, AgentPolicy, Arguments, Caller, Effect, Facts, Kind, LlmBlock, McpBlock, MethodRule,
+    Mode, ObjectName, ObjectRef, Operation, PolicySet, Posture, Principal, ProviderId, Query, Rule,
     ServerId, Settings, SpiffePattern,
 };
 
@@ -26,6 +26,7 @@ fn policies(rules: usize) -> PolicySet {
             spiffe: Some(SpiffePattern::Exact(agent(number).parse().unwrap())),
             service_account: None,
             namespace: None,
+            jwt: None,
         }]),
         llm: vec![LlmBlock {
             providers: Some(vec![ProviderId(0)]),
@@ -97,6 +98,7 @@ fn decide(criterion: &mut Criterion) {
                 principal: &principal,
                 targets: &targets,
                 action,
+                facts: Facts::default(),
             };
             assert_eq!(set.decide(&query).is_allowed(), allowed, "{what}");
             criterion.bench_function(&format!("decide/{what}/{rules} rules"), |bencher| {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
@@ -381,6 +381,28 @@ impl Waypoint {
             (self.metrics().await.sum(name, labels) >= value).then_some(())
         })
         .await;
+    }
+
+    /// Runs another command of the binary on the configuration, with this on its standard input:
+    /// how it exits, and what it says.
+    ///
+    /// # Panics
+    /// When it cannot be run to its end.
+    pub async fn command(&self, arguments: &[&str], input: &str) -> (Option<i32>, String) {
+        let mut command = Command::new(binary());
+        command.args(arguments).arg("--config").arg(&self.config);
+        command.env_clear().kill_on_drop(true);
+        command.stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the command can be started");
+        if let Some(mut stdin) = child.stdin.take() {
+            // It may end before it has read everything.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+        let output = soon("the end of a command", child.wait_with_output()).await;
+        let output = output.expect("the command ends");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into())
     }
 
     /// The last decisions, oldest first.

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod accept;
+mod access_policy;
+mod agent_claims;
 mod audit_rotation;
 mod authorization;
 mod authz;

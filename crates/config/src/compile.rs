@@ -1,5 +1,6 @@
 //! From raw objects to a snapshot: names resolved, matchers built, all errors at once.
 
+mod access;
 mod agent;
 mod attach;
 mod authorization;
@@ -17,6 +18,7 @@ mod refs;
 mod request_authentication;
 mod set;
 mod solo;
+mod targets;
 mod token_principal;
 
 use waypoint_policy::{Kind, ObjectName, ObjectRef, PolicySet, Posture, Settings};
@@ -94,6 +96,7 @@ fn one(
     mcp::compile(set, &chosen, &mut drafts, out);
     http::compile(set, &chosen, &mut drafts, out);
     let policies = agent::compile(set, &chosen, &drafts, out);
+    let access = access::compile(set, &chosen, &drafts, out);
     let trust_domains = chosen.parameters.trust_domains.iter();
     let trust_domains: Vec<Box<str>> = trust_domains.map(|d| d.as_str().into()).collect();
     let ext_authz = ext_authz::compile(set, &chosen, out);
@@ -109,12 +112,13 @@ fn one(
     drafts.warn_unreachable(&chosen, out);
     let addressed = addressed(set, name, &chosen.parameters.dns_suffix);
     let authentication = request_authentication::compile(set, &chosen, &mesh, &addressed, out);
+    agent::warn_of_issuers(set, &chosen, &drafts, (&policies, &authentication), out);
     let settings = Settings {
         posture: parameters.posture,
         namespace: name.namespace.clone(),
         trust_domains,
     };
-    let policy = PolicySet::compile_all(policies, istio, settings);
+    let policy = PolicySet::compile_all(policies, istio, settings).with_access(access);
     let mut snapshot = finish(name, chosen, drafts, addressed, policy);
     snapshot.authentication = authentication;
     snapshot.ext_authz = ext_authz.into_values().flatten().collect();

@@ -43,6 +43,7 @@ impl Snapshot {
                 "mode": policy.mode,
                 "rules": policy.rules.len(),
             })).collect::<Vec<_>>(),
+            "access_policies": self.policy.access_policies().collect::<Vec<_>>(),
             "parameters": {
                 "trust_domains": parameters.trust_domains,
                 "allow_private_endpoints":

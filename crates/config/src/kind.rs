@@ -24,6 +24,7 @@ pub(crate) enum ObjectKind {
     AgentPolicy,
     AuthorizationPolicy,
     RequestAuthentication,
+    XAccessPolicy,
 }
 
 impl ObjectKind {
@@ -58,6 +59,7 @@ impl ObjectKind {
                 | Self::AgentPolicy
                 | Self::AuthorizationPolicy
                 | Self::RequestAuthentication
+                | Self::XAccessPolicy
                 | Self::SoloGateway
                 | Self::ReferenceGrant
         )
@@ -160,7 +162,12 @@ const KINDS: &[Known] = &[
         &["v1"],
         ObjectKind::SoloGateway,
     ),
-    refused("agentic.networking.x-k8s.io", "XAccessPolicy"),
+    read(
+        "agentic.networking.x-k8s.io",
+        "XAccessPolicy",
+        &["v1alpha1"],
+        ObjectKind::XAccessPolicy,
+    ),
     read(MCP, "MCPProxy", &["v1"], ObjectKind::McpProxy),
     read(
         OURS,

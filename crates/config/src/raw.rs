@@ -1,5 +1,6 @@
 //! The objects as they are written; serde only, one file per group.
 
+pub(crate) mod access;
 pub(crate) mod agent;
 pub(crate) mod argument;
 pub(crate) mod authorization;

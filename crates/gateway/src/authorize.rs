@@ -26,7 +26,7 @@ impl Headers for Fields<'_> {
 }
 
 /// A request as it came, with what was found out about it.
-pub(crate) struct Facts<'a> {
+pub(crate) struct Inbound<'a> {
     headers: Fields<'a>,
     connection: &'a Connection,
     principal: &'a Principal,
@@ -35,7 +35,7 @@ pub(crate) struct Facts<'a> {
     custom: &'a [CustomVerdict],
 }
 
-impl<'a> Facts<'a> {
+impl<'a> Inbound<'a> {
     pub(crate) fn new(
         session: &'a ServerSession,
         connection: &'a Connection,

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use waypoint_config::{PlainRoute, Route, Snapshot};
 use waypoint_policy::istio::{NOT_KEPT, NoHeaders, Protocol, Request};
 use waypoint_policy::{
-    Action, Arguments, By, Code, Outcome, Query, RuleName, ServerId, TargetId, TraceEntry,
+    Action, Arguments, By, Code, Facts, Outcome, Query, RuleName, ServerId, TargetId, TraceEntry,
 };
 
 use crate::edge::Head;
@@ -212,8 +212,17 @@ fn agents(request: &Remembered, head: &Head, snapshot: &Snapshot) -> Vec<TraceEn
             principal: &request.principal,
             targets,
             action,
+            facts: Facts {
+                method: &head.method,
+                host: head.host(),
+                path: &head.path,
+                port: request.local.port(),
+                ..Facts::default()
+            },
         };
-        (snapshot.policy).explain_after(&request.verdict, &query, snapshot)
+        let mut said = (snapshot.policy).explain_after(&request.verdict, &query, snapshot);
+        said.trace.iter_mut().for_each(without_head);
+        said
     };
     match route {
         None => Vec::new(),
@@ -249,6 +258,15 @@ fn agents(request: &Remembered, head: &Head, snapshot: &Snapshot) -> Vec<TraceEn
             ask(&targets, asked).trace
         }
         Some(Route::Mcp(route)) => mcp(request, route.server, |action| ask(&route.targets, action)),
+    }
+}
+
+/// Headers and tokens are not kept, so nobody knows whether a rule that asks for them matched.
+fn without_head(entry: &mut TraceEntry) {
+    if let Outcome::NotMatched { field, actual, .. } = &mut entry.outcome
+        && (field.contains("headers") || field.ends_with(".jwt"))
+    {
+        *actual = NOT_KEPT.into();
     }
 }
 
@@ -302,7 +320,8 @@ fn mcp(
     ask: impl Fn(Action<'_>) -> waypoint_policy::Explanation,
 ) -> Vec<TraceEntry> {
     let (Some(method), Some(name)) = (request.action.decided_method, &request.action.tool) else {
-        return ask(Action::McpSession { server }).trace;
+        let method = request.action.method.as_deref();
+        return ask(Action::McpSession { server, method }).trace;
     };
     let with = |arguments| {
         let action = Action::Mcp {

@@ -18,7 +18,7 @@ use waypoint_config::{CheckedBody, ExtAuthz, ExtAuthzProtocol, Snapshot};
 use waypoint_policy::istio::CustomVerdict;
 use waypoint_policy::{Code, Refusal};
 
-use crate::authorize::Facts;
+use crate::authorize::Inbound;
 use crate::body;
 use crate::edge::Head;
 use crate::exchange::{Connector, ExchangeError, Patience, Upstream};
@@ -118,8 +118,8 @@ pub(crate) async fn check(
     let snapshot = &state.snapshot;
     let connection = context.connection.clone().ok_or(Code::Internal)?;
     let principal = context.record.principal.clone();
-    let facts = Facts::new(session, &connection, &principal, head);
-    let calls = facts.custom_calls(snapshot, context.hosts());
+    let inbound = Inbound::new(session, &connection, &principal, head);
+    let calls = inbound.custom_calls(snapshot, context.hosts());
     if calls.is_empty() {
         return Ok(());
     }

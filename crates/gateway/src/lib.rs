@@ -10,6 +10,7 @@ mod edge;
 mod exchange;
 mod explain;
 mod ext_authz;
+mod facts;
 mod headers;
 mod jwt;
 mod listeners;

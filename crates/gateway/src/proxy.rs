@@ -21,12 +21,13 @@ use waypoint_mesh::IdentitySource;
 use waypoint_policy::istio::{Claims, Verdict};
 use waypoint_policy::{Code, Principal, Refusal};
 
-use crate::authorize::{self, Facts};
+use crate::authorize::{self, Inbound};
 use crate::body;
 use crate::credential::Credentials;
 use crate::edge::{self, Head};
 use crate::exchange::Connector;
 use crate::ext_authz::{self, Checked, Denial};
+use crate::facts::Facts;
 use crate::headers;
 use crate::jwt;
 use crate::mcp_session::Sealer;
@@ -137,7 +138,9 @@ pub(crate) struct Context {
     /// Who a token said is calling, where that is how it is said.
     proven: Option<Box<jwt::Proven>>,
     /// What the request's token says, if it brought one.
-    claims: Option<Claims>,
+    claims: Option<Arc<Claims>>,
+    /// What policies see of the request.
+    pub(crate) facts: Facts,
     /// What external authorizers said, where any was asked.
     pub(crate) checked: Option<Box<Checked>>,
     /// What Istio's policies said; those of the agents' own kinds build on it.
@@ -160,11 +163,12 @@ impl Context {
     pub(crate) fn judge(&self, session: &ServerSession, snapshot: &Snapshot) -> Verdict {
         match (&self.connection, &self.head) {
             (Some(connection), Some(head)) => {
-                let facts = Facts::new(session, connection, &self.record.principal, head);
+                let inbound = Inbound::new(session, connection, &self.record.principal, head);
                 let checked = self.checked.as_ref();
                 let custom = checked.map_or(&[][..], |checked| &checked.verdicts);
-                let facts = facts.with(self.claims.as_ref(), custom);
-                facts.judge(snapshot, &self.hosts)
+                let claims = self.claims(snapshot).map(|claims| &**claims);
+                let inbound = inbound.with(claims, custom);
+                inbound.judge(snapshot, &self.hosts)
             }
             _ => Verdict::default(),
         }
@@ -274,6 +278,35 @@ impl Context {
         })
     }
 
+    /// What policies of a snapshot see of this request.
+    pub(crate) fn facts(&self, session: &ServerSession, snapshot: &Snapshot) -> Facts {
+        match (&self.connection, &self.head) {
+            (Some(connection), Some(head)) => {
+                let (head, port) = (Arc::clone(head), connection.local.port());
+                Facts::new(
+                    snapshot,
+                    session,
+                    head,
+                    port,
+                    self.claims(snapshot).cloned(),
+                )
+            }
+            _ => Facts::default(),
+        }
+    }
+
+    /// What the request's token says, as long as there is a rule that takes tokens of its issuer.
+    fn claims(&self, snapshot: &Snapshot) -> Option<&Arc<Claims>> {
+        let claims = self.claims.as_ref()?;
+        let issuer = claims.text("iss");
+        let mut policies = snapshot.authentication.iter();
+        let taken = policies.any(|policy| {
+            let about = policy.always || self.hosts.iter().any(|host| policy.is_about(host));
+            about && policy.rules.iter().any(|rule| rule.issuer == issuer)
+        });
+        taken.then_some(claims)
+    }
+
     fn listener(&self) -> Option<(usize, &Listener)> {
         let name = &self.connection.as_ref()?.listener;
         let mut listeners = self.state.snapshot.listeners.iter().enumerate();
@@ -377,12 +410,13 @@ impl Waypoint {
                 // Boxed: its future is not small, and ends before the answer begins.
                 let authenticate =
                     jwt::authenticate(&state, session.req_header_mut(), &mut head, &context.hosts);
-                context.claims = Box::pin(authenticate).await?;
+                context.claims = Box::pin(authenticate).await?.map(Arc::new);
             }
         }
         let head = Arc::new(head);
         context.head = Some(Arc::clone(&head));
         if is_plain || context.record.principal.spiffe().is_some() {
+            context.facts = context.facts(session, &state.snapshot);
             context.verdict = context.judge(session, &state.snapshot);
             context.record.judged(&context.verdict);
             context.permit()?;
@@ -481,6 +515,7 @@ impl ProxyHttp for Proxy {
             proven: None,
             claims: None,
             checked: None,
+            facts: Facts::default(),
             verdict: Verdict::default(),
             voice: Voice::Text,
             plain: None,

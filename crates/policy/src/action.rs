@@ -154,6 +154,10 @@ pub enum Action<'a> {
     McpSession {
         /// The destination.
         server: ServerId,
+        /// The method of the message, which rules of `XAccessPolicy` look at: also `GET`,
+        /// `DELETE`, and nothing for an answer of the client. `None` asks whether the caller may
+        /// do anything there, before a message is read.
+        method: Option<&'a str>,
     },
     /// A plain HTTP request.
     Http {

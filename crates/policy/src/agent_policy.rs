@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use serde::Serialize;
 
 use crate::{
-    Argument, ObjectName, ObjectRef, Operation, Pattern, ProviderId, ServerId, SpiffePattern,
+    Argument, ObjectName, ObjectRef, Operation, Pattern, ProviderId, ServerId, SpiffePattern, Token,
 };
 
 /// What the rules of a policy do.
@@ -65,6 +65,10 @@ pub struct Caller {
     pub service_account: Option<(Box<str>, Box<str>)>,
     /// By namespace, in the own trust domain or an alias of it.
     pub namespace: Option<Box<str>>,
+    /// By a verified token. Beside it no identity is asked for, but an Allow rule is never about
+    /// somebody without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<Token>,
 }
 
 /// Some LLM calls. Fields AND; an absent field restricts nothing, an empty list matches nothing.
@@ -130,6 +134,7 @@ impl fmt::Display for Caller {
         if let Some(namespace) = &self.namespace {
             parts.push(format!("namespace {namespace}"));
         }
+        parts.extend(self.jwt.as_ref().map(ToString::to_string));
         match parts.is_empty() {
             true => f.write_str("anyone with an identity"),
             false => f.write_str(&parts.join(" and ")),

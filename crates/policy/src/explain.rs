@@ -8,7 +8,7 @@ use crate::{Decision, Effect, Kind, Mode, ObjectName, ProviderId, ServerId};
 
 mod trace;
 
-pub(crate) use trace::trace;
+pub(crate) use trace::{list, quoted, trace};
 
 /// Names of providers and servers, which policies know by number alone.
 pub trait Names {

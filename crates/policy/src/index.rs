@@ -11,11 +11,13 @@ use smallvec::SmallVec;
 use crate::{
     Action, AgentPolicy, Effect, Family, HttpBlock, LlmBlock, McpBlock, Mode, ObjectRef, Pattern,
     Rule, TargetId,
+    istio::Claims,
     matching::{Asked, Who},
 };
 
 mod callers;
 mod texts;
+mod tokens;
 
 use callers::{ANYONE, CallerSet, CallerSets, Callers};
 use texts::{ANY, Key, Keys, Texts, WHOLE};
@@ -177,9 +179,11 @@ impl Index {
             None => vec![ANYONE],
             Some([]) => Vec::new(),
             Some(list) if room(combinations, list.len()) => {
-                list.iter().map(|one| self.callers.single(one)).collect()
+                let effect = class.effect();
+                let one = |one| self.callers.single(one, effect);
+                list.iter().map(one).collect()
             }
-            Some(list) => vec![self.callers.group(list)],
+            Some(list) => vec![self.callers.group(list, class.effect())],
         };
         for &target in targets {
             for &callers in &callers {
@@ -254,16 +258,13 @@ impl Index {
     /// Every bucket that may hold a rule matching `asked`.
     pub(crate) fn find<'i>(
         &'i self,
-        who: Option<&Who<'_>>,
+        (who, claims): (Option<&Who<'_>>, Option<&Claims>),
         targets: &[TargetId],
         asked: &Asked<'_>,
         found: &mut Found<'i>,
     ) {
         let mut callers = CallerSets::new();
-        match who {
-            Some(who) => self.callers.find(who, &mut callers),
-            None => callers.push(ANYONE),
-        }
+        self.callers.find(who, claims, &mut callers);
         let (mut first, mut second) = (Keys::new(), Keys::new());
         let backend = match asked.action {
             Action::Llm {
@@ -294,7 +295,7 @@ impl Index {
                 self.names.find(name, &mut second);
                 server.0
             }
-            Action::McpSession { server } => {
+            Action::McpSession { server, .. } => {
                 first.push(WHOLE);
                 second.push(ANY);
                 server.0

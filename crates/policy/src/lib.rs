@@ -7,11 +7,13 @@
 //!
 //! The crate is pure: no clock, no files, no logging.
 
+pub mod access;
 mod action;
 mod agent_policy;
 mod arguments;
 mod decision;
 mod explain;
+mod facts;
 mod identity_header;
 mod index;
 pub mod istio;
@@ -24,6 +26,7 @@ mod refusal;
 mod secret;
 mod set;
 mod spiffe;
+mod token;
 
 pub use action::{Action, Family, Operation, UnknownOperation};
 pub use agent_policy::{
@@ -35,6 +38,7 @@ pub use arguments::{
 };
 pub use decision::{By, Decision, Permit, RuleName};
 pub use explain::{Explanation, Ids, Names, Outcome, TraceEntry};
+pub use facts::Facts;
 pub use identity_header::is_identity_header;
 pub use object::{Kind, ObjectName, ObjectRef, ProviderId, ServerId, TargetId, UnknownKind};
 pub use pattern::{Pattern, PatternError};
@@ -44,3 +48,4 @@ pub use refusal::{Code, Refusal};
 pub use secret::Secret;
 pub use set::{PolicySet, Query, WOULD_DENY_MAX};
 pub use spiffe::{SpiffeError, SpiffeId, SpiffePattern, Workload};
+pub use token::{ClaimRule, Token};

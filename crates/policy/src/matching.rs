@@ -7,6 +7,7 @@ use crate::{
     Action, Arguments, Caller, Effect, HttpBlock, LlmBlock, McpBlock, MethodRule, Operation,
     Pattern, Principal, Settings, SpiffeId, SpiffePattern, Workload,
     arguments::{Reading, TOOLS_CALL},
+    istio::Claims,
 };
 
 /// A field of a block.
@@ -52,10 +53,27 @@ impl<'a> Who<'a> {
 impl Caller {
     /// Whether it names nobody in particular.
     pub(crate) fn is_anyone(&self) -> bool {
-        self.spiffe.is_none() && self.service_account.is_none() && self.namespace.is_none()
+        *self == Self::default()
     }
 
-    pub(crate) fn matches(&self, who: &Who<'_>) -> bool {
+    /// Whether a request of `who` with these claims is one of this caller, for a rule with this
+    /// effect.
+    pub(crate) fn matches(
+        &self,
+        who: Option<&Who<'_>>,
+        claims: Option<&Claims>,
+        effect: Effect,
+    ) -> bool {
+        self.has_identity(who)
+            && (self.jwt.as_ref()).is_none_or(|token| token.matches(claims, effect))
+    }
+
+    /// Whether the fields that are about an identity hold; without any, nobody's will do.
+    pub(crate) fn has_identity(&self, who: Option<&Who<'_>>) -> bool {
+        let Some(who) = who else {
+            let fields = (&self.spiffe, &self.service_account, &self.namespace);
+            return matches!(fields, (None, None, None));
+        };
         self.spiffe
             .as_ref()
             .is_none_or(|pattern: &SpiffePattern| pattern.matches(who.id))
@@ -268,7 +286,7 @@ impl McpBlock {
                 name,
                 arguments: _,
             } => (server, Some((method, name))),
-            Action::McpSession { server } => (server, None),
+            Action::McpSession { server, .. } => (server, None),
             _ => return Some(Field::Servers),
         };
         let listed = self.servers.as_ref();

@@ -53,6 +53,8 @@ pub enum Kind {
     GatewayClass,
     /// `AuthorizationPolicy`
     AuthorizationPolicy,
+    /// `XAccessPolicy`
+    XAccessPolicy,
 }
 
 /// A kind this crate does not know.
@@ -73,6 +75,7 @@ impl Kind {
         Self::AgentPolicy,
         Self::GatewayClass,
         Self::AuthorizationPolicy,
+        Self::XAccessPolicy,
     ];
 
     /// The kind as Kubernetes writes it, such as `LLMRoute`.
@@ -89,6 +92,7 @@ impl Kind {
             Self::AgentPolicy => "AgentPolicy",
             Self::GatewayClass => "GatewayClass",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::XAccessPolicy => "XAccessPolicy",
         }
     }
 }

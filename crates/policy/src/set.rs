@@ -5,8 +5,10 @@ use std::{fmt, sync::Arc};
 use smallvec::SmallVec;
 
 use crate::{
-    Action, AgentPolicy, By, Code, Decision, Effect, Explanation, Family, Ids, Mode, Names,
-    ObjectName, ObjectRef, Posture, Principal, Rule, RuleName, Settings, TargetId, TraceEntry,
+    Action, AgentPolicy, By, Caller, Code, Decision, Effect, Explanation, Facts, Family, Ids, Mode,
+    Names, ObjectName, ObjectRef, Posture, Principal, Rule, RuleName, Settings, TargetId,
+    TraceEntry,
+    access::{Access, AccessPolicy, AccessSet},
     decision::WouldDeny,
     explain,
     index::{Class, Found, Index},
@@ -32,6 +34,8 @@ pub struct Query<'a> {
     pub targets: &'a [TargetId],
     /// What is asked.
     pub action: Action<'a>,
+    /// The request it came in.
+    pub facts: Facts<'a>,
 }
 
 /// The most entries of [`Decision::would_deny`]. The default comes first, then Deny rules, then
@@ -55,6 +59,7 @@ pub struct PolicySet {
     /// The name of each DryRun Allow policy as a whole.
     whole: Vec<Arc<RuleName>>,
     istio: IstioSet,
+    pub(crate) access: AccessSet,
 }
 
 #[derive(Debug)]
@@ -119,6 +124,7 @@ impl PolicySet {
         let istio = IstioSet::compile(istio, |object| index.intern_target(object));
         Self {
             istio,
+            access: AccessSet::default(),
             policies,
             attached,
             rules,
@@ -130,6 +136,14 @@ impl PolicySet {
             whole,
             settings,
         }
+    }
+
+    /// The same set with these policies of the kind `XAccessPolicy`.
+    #[must_use]
+    pub fn with_access(mut self, policies: Vec<AccessPolicy>) -> Self {
+        let index = &mut self.index;
+        self.access = AccessSet::compile(policies, |object| index.intern_target(object));
+        self
     }
 
     /// The number of `object`, or nothing if no policy is attached there.
@@ -153,6 +167,12 @@ impl PolicySet {
         &self.settings
     }
 
+    /// Whether `caller` is about this identity, whatever token it needs beside it.
+    #[must_use]
+    pub fn names(&self, caller: &Caller, principal: &Principal) -> bool {
+        caller.has_identity(Who::new(principal, &self.settings).as_ref())
+    }
+
     /// The policies, by namespace and name.
     #[must_use]
     pub fn policies(&self) -> &[AgentPolicy] {
@@ -163,10 +183,12 @@ impl PolicySet {
     ///
     /// 1. `Anonymous` never gets an LLM or MCP action.
     /// 2. A Deny rule that matches denies; without `from` it is about `Anonymous` too.
-    /// 3. An Allow rule that matches allows; none is about `Anonymous`.
-    /// 4. If an enforced Allow policy attached to one of the targets has a block of the action's
+    /// 3. An `XAccessPolicy` attached to one of the targets denies what none of its rules matches.
+    /// 4. An Allow rule that matches allows; none is about `Anonymous`.
+    /// 5. If an enforced Allow policy attached to one of the targets has a block of the action's
     ///    family, in whatever rule, or has no rules at all, the action is covered and denied.
-    /// 5. Else the posture decides. Observe lets pass what 4 and 5 would deny.
+    /// 6. If there is an `XAccessPolicy`, it allows: all of them did.
+    /// 7. Else the posture decides. Observe lets pass what 3, 5 and 7 would deny.
     ///
     /// The cost does not grow with the number of policies, only with the candidates: rules that
     /// name this caller and a glob beginning or ending like the text that was asked for.
@@ -184,6 +206,17 @@ impl PolicySet {
     #[must_use]
     pub fn istio_policies(&self) -> &[AuthorizationPolicy] {
         self.istio.policies()
+    }
+
+    /// Policies of the kind `XAccessPolicy`, by namespace and name.
+    pub fn access_policies(&self) -> impl Iterator<Item = &AccessPolicy> {
+        self.access.policies()
+    }
+
+    /// The header fields that [`Query::facts`] must have, in lower case: no policy looks at others.
+    #[must_use]
+    pub fn header_names(&self) -> &[Box<str>] {
+        self.access.headers()
     }
 
     /// Judges a request by Istio's policies on these targets, once and before
@@ -230,15 +263,20 @@ impl PolicySet {
         };
         let asked = Asked::new(&query.action, host);
         let mut found = Found::new();
-        self.index
-            .find(who.as_ref(), query.targets, &asked, &mut found);
+        self.index.find(
+            (who.as_ref(), query.facts.claims),
+            query.targets,
+            &asked,
+            &mut found,
+        );
         let mut would_deny = WouldDeny::new();
+        let access = self.access.judge(who.as_ref(), query);
         let decision = self.judge(
             verdict,
             query,
             who.as_ref(),
             &asked,
-            &found,
+            (&found, &access),
             &mut would_deny,
         );
         would_deny.truncate(WOULD_DENY_MAX);
@@ -251,49 +289,72 @@ impl PolicySet {
         query: &Query<'_>,
         who: Option<&Who<'_>>,
         asked: &Asked<'_>,
-        found: &Found<'_>,
+        (found, access): (&Found<'_>, &Access),
         would_deny: &mut WouldDeny,
     ) -> Decision {
         let denied = |by| Decision::deny(denial_code(&query.action), by);
         // No Allow rule is about somebody without an identity.
         let allow = who.and_then(|_| self.first(Class::Allow, found, asked));
         let granted = allow.is_some();
+        let posture = self.settings.posture;
+        let observed = posture == Posture::Observe;
+        // Asked where no rule grants, which is all that it decides about.
+        let covered = !granted && self.covers(query.targets, query.action.family());
         let decision = if let Some(rule) = self.first(Class::Deny, found, asked) {
             denied(By::Rule(rule))
-        } else if let Some(rule) = allow {
-            Decision::allow(By::Rule(rule))
+        } else if let Some(policy) = access.refused.first().filter(|_| !observed) {
+            denied(By::Rule(Arc::clone(policy)))
         } else {
-            let posture = self.settings.posture;
-            let covered = self.covers(query.targets, query.action.family());
-            let within = !covered && posture.permits(&query.action, who, &self.settings);
-            // Graduated: an Istio ALLOW that matched stands for the caller's own namespace, and is
-            // named where the posture would have allowed as well.
-            let istio = (verdict.allowed())
-                .filter(|_| !covered && posture != Posture::Strict)
-                .filter(|_| within || query.action.family() != Family::Http);
-            match (posture, covered, istio) {
-                (_, _, Some(rule)) => Decision::allow(By::Rule(Arc::clone(rule))),
-                (Posture::Observe, _, _) => {
-                    match (within, covered) {
-                        (true, _) => {}
-                        (false, true) => would_deny.push(self.no_match.clone()),
-                        (false, false) => would_deny.push(self.uncovered.clone()),
-                    }
-                    Decision::allow(By::Uncovered(posture))
-                }
-                (_, true, _) => denied(By::NoMatch),
-                (_, false, _) if within => Decision::allow(By::Uncovered(posture)),
-                (_, false, _) => denied(By::Uncovered(posture)),
+            would_deny.extend(access.refused.iter().cloned());
+            if let Some(rule) = allow {
+                Decision::allow(By::Rule(rule))
+            } else if covered && !observed {
+                denied(By::NoMatch)
+            } else if covered {
+                would_deny.push(self.no_match.clone());
+                Decision::allow(By::Uncovered(posture))
+            } else if !access.refused.is_empty() {
+                Decision::allow(By::Uncovered(posture))
+            } else if let Some(rule) = &access.allowed {
+                Decision::allow(By::Rule(Arc::clone(rule)))
+            } else {
+                self.uncovered(verdict, query, who, would_deny)
             }
         };
         self.dry_denies(found, asked, would_deny);
-        let lapses = decision.is_allowed() && !granted;
-        if lapses && !self.covers(query.targets, query.action.family()) {
+        if decision.is_allowed() && !granted && !covered {
             let none = Found::new();
             let found = if who.is_some() { found } else { &none };
             self.dry_lapses(query, found, asked, would_deny);
         }
         decision
+    }
+
+    /// What the posture says where neither kind of policy covers the action.
+    fn uncovered(
+        &self,
+        verdict: &Verdict,
+        query: &Query<'_>,
+        who: Option<&Who<'_>>,
+        would_deny: &mut WouldDeny,
+    ) -> Decision {
+        let posture = self.settings.posture;
+        let within = posture.permits(&query.action, who, &self.settings);
+        // Graduated: an Istio ALLOW that matched stands for the caller's own namespace, and is
+        // named where the posture would have allowed as well.
+        let istio = (verdict.allowed())
+            .filter(|_| posture != Posture::Strict)
+            .filter(|_| within || query.action.family() != Family::Http);
+        if let Some(rule) = istio {
+            return Decision::allow(By::Rule(Arc::clone(rule)));
+        }
+        if !within && posture != Posture::Observe {
+            return Decision::deny(denial_code(&query.action), By::Uncovered(posture));
+        }
+        if !within {
+            would_deny.push(self.uncovered.clone());
+        }
+        Decision::allow(By::Uncovered(posture))
     }
 
     fn rule(&self, number: u32) -> Option<(&RulePlace, &Rule)> {
@@ -421,6 +482,7 @@ impl PolicySet {
         };
         let asked = Asked::new(&query.action, host);
         let who = Who::new(query.principal, &self.settings);
+        let claims = query.facts.claims;
         let policies = self.policies.iter().zip(&self.attached);
         let attached = policies.filter(|(_, targets)| {
             let mut targets = targets.iter();
@@ -428,8 +490,10 @@ impl PolicySet {
         });
         Explanation {
             decision: self.decide_after(verdict, query),
-            trace: attached
-                .flat_map(|(policy, _)| explain::trace(policy, who.as_ref(), &asked, names))
+            trace: (self.access.trace(who.as_ref(), query).into_iter())
+                .chain(attached.flat_map(|(policy, _)| {
+                    explain::trace(policy, (who.as_ref(), claims), &asked, names)
+                }))
                 .collect(),
         }
     }

@@ -10,7 +10,7 @@ use waypoint_llm::{Call, Candidate, Dialect, candidates};
 use waypoint_mcp::Ask;
 use waypoint_policy::istio::Verdict;
 use waypoint_policy::{
-    Action, Arguments, By, Code, Explanation, Operation, Principal, Query, TargetId,
+    Action, Arguments, By, Code, Explanation, Facts, Operation, Principal, Query, TargetId,
 };
 
 use super::answer::Answer;
@@ -29,6 +29,7 @@ pub(super) fn decide(snapshot: &Snapshot, request: &Request) -> anyhow::Result<A
         http: &request.http,
         path: None,
         verdict: Verdict::default(),
+        line: (String::new(), String::new()),
     };
     if let Some(path) = request
         .http
@@ -47,12 +48,15 @@ pub(super) fn decide(snapshot: &Snapshot, request: &Request) -> anyhow::Result<A
     // Who is nobody reaches no LLM or MCP route, before any policy is asked.
     let is_judged = matches!(request.asked, Asked::Http) || request.principal.spiffe().is_some();
     let mut istio = Vec::new();
-    if is_judged && snapshot.policy.has_istio() {
+    if is_judged {
         let (method, path, hosts) = ask.line(&request.asked)?;
-        let line = (&*method, &*path);
-        let (verdict, trace) =
-            mesh::judge(snapshot, &request.principal, &request.http, line, &hosts);
-        (ask.verdict, istio) = (verdict, trace);
+        ask.line = (method, path);
+        if snapshot.policy.has_istio() {
+            let line = (&*ask.line.0, &*ask.line.1);
+            let (verdict, trace) =
+                mesh::judge(snapshot, &request.principal, &request.http, line, &hosts);
+            (ask.verdict, istio) = (verdict, trace);
+        }
     }
     let mut answer = match &request.asked {
         Asked::Http if request.http.mesh.is_tcp => ask.connection(),
@@ -99,6 +103,8 @@ struct Asking<'a> {
     path: Option<Cow<'a, str>>,
     /// What Istio's policies said.
     verdict: Verdict,
+    /// Method and normalized path.
+    line: (String, String),
 }
 
 impl Asking<'_> {
@@ -170,6 +176,14 @@ impl Asking<'_> {
             principal: self.principal,
             targets,
             action,
+            facts: Facts {
+                method: &self.line.0,
+                host: bare_host(&self.http.host),
+                path: &self.line.1,
+                port: self.http.port.unwrap_or(0),
+                headers: &self.http.mesh.headers,
+                claims: self.http.mesh.claims.as_ref(),
+            },
         };
         (self.snapshot.policy).explain_after(&self.verdict, &query, self.snapshot)
     }
@@ -335,6 +349,7 @@ impl Asking<'_> {
             Err(refusal) => {
                 let session = Action::McpSession {
                     server: route.server,
+                    method: None,
                 };
                 let mut answer = Answer::of(self.explain(&route.targets, session), asked);
                 if answer.is_allowed {
@@ -370,6 +385,10 @@ impl Asking<'_> {
         if actions.is_empty() {
             actions.push(Action::McpSession {
                 server: route.server,
+                method: match call.ask {
+                    Ask::Task { .. } => None,
+                    _ => Some(&*call.method),
+                },
             });
         }
         // All must be allowed; the first that is not tells why.
@@ -508,7 +527,6 @@ impl Asking<'_> {
     /// The route a path leads to, on the first listener that has one; on the listener of the
     /// request's port, if there is one.
     fn route(&self, path: &str) -> Option<(usize, &Route)> {
-        let path = waypoint_config::normalize_path(path).unwrap_or(path.into());
         let header = |name: &str| self.http.headers.get(name).map(String::as_str);
         let listeners = &self.snapshot.listeners;
         let by_port = listeners
@@ -522,7 +540,7 @@ impl Asking<'_> {
             let query = RouteQuery {
                 listener: index,
                 host: &self.http.host,
-                path: &path,
+                path,
                 method: self.http.method.as_deref().unwrap_or("GET"),
                 header: &header,
             };

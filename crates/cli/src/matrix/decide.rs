@@ -2,7 +2,7 @@
 
 use waypoint_config::Snapshot;
 use waypoint_policy::istio::{Protocol, Request, Verdict};
-use waypoint_policy::{Arguments, Decision, Query};
+use waypoint_policy::{self as policy, Arguments, Decision, Query};
 
 use super::callers::Caller;
 use super::facts::{Facts, facts};
@@ -98,6 +98,7 @@ impl<'s> Judge<'s> {
                 principal: &caller.principal,
                 targets: &self.target.attached,
                 action: self.target.action(arguments),
+                facts: self.facts(caller, facts),
             };
             self.snapshot.policy.decide_after(&verdict, &query)
         };
@@ -116,6 +117,25 @@ impl<'s> Judge<'s> {
         }
     }
 
+    /// What the agents' policies see of the request that asks for the target.
+    fn facts<'f>(&'f self, caller: &'f Caller, facts: &'f Facts) -> policy::Facts<'f> {
+        let (method, host, path) = self.target.line();
+        let host = facts.host.as_deref().unwrap_or(host);
+        policy::Facts {
+            method,
+            host: host.split_once(':').map_or(host, |(name, _)| name),
+            path,
+            port: self.port(),
+            headers: &facts.headers,
+            claims: facts.claims.as_ref().or(caller.claims.as_ref()),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        let listeners = &self.snapshot.listeners;
+        listeners.first().map_or(0, |listener| listener.port)
+    }
+
     /// What Istio's policies say of the request that asks for the target.
     fn istio(&self, caller: &Caller, facts: &Facts) -> Verdict {
         // Nobody reaches an LLM or MCP route without an identity, before any policy is asked.
@@ -127,20 +147,19 @@ impl<'s> Judge<'s> {
         let (method, host, path) = self.target.line();
         let host = facts.host.as_deref().unwrap_or(host);
         let named = host.split_once(':').map_or(host, |(name, _)| name);
-        let listeners = &self.snapshot.listeners;
         let request = Request {
             protocol: Protocol::Http,
             principal: &caller.principal,
             source_ip: facts.source_ip,
             remote_ip: facts.remote_ip.or(facts.source_ip),
             destination_ip: facts.destination_ip,
-            port: listeners.first().map_or(0, |listener| listener.port),
+            port: self.port(),
             sni: "",
             method,
             host,
             path,
             headers: &facts.headers,
-            claims: facts.claims.as_ref(),
+            claims: facts.claims.as_ref().or(caller.claims.as_ref()),
             custom: &facts.custom,
         };
         self.snapshot

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use waypoint_config::{LlmRoute, McpRoute, Provider, Route, Snapshot};
 use waypoint_llm::{Dialect, path_of};
+use waypoint_policy::access::{AccessPolicy, McpMethod};
 use waypoint_policy::{Action, AgentPolicy, Arguments, Operation, Pattern, Rule, TargetId};
 
 use super::plain::plain;
@@ -172,6 +173,24 @@ pub(super) fn rules<'s>(
     policies.filter(applies).flat_map(|policy| &policy.rules)
 }
 
+/// What policies of the kind `XAccessPolicy` that are attached to any of these say of a method.
+fn access_methods<'s>(
+    snapshot: &'s Snapshot,
+    attached: &[TargetId],
+    method: &str,
+) -> impl Iterator<Item = &'s McpMethod> {
+    let applies = |policy: &&AccessPolicy| {
+        let objects = policy.targets.iter();
+        let mut targets = objects.filter_map(|object| snapshot.policy.target(object));
+        targets.any(|target| attached.contains(&target))
+    };
+    let policies = snapshot.policy.access_policies().filter(applies);
+    let rules = policies.flat_map(|policy| policy.rules.iter().flatten());
+    let methods = rules.filter_map(|rule| rule.mcp.as_ref());
+    let methods = methods.flat_map(|mcp| &mcp.methods);
+    methods.filter(move |known| known.name.as_str() == method)
+}
+
 fn llm<'s>(
     snapshot: &'s Snapshot,
     provider: &'s Provider,
@@ -301,6 +320,10 @@ fn mcp<'s>(
                 named = named || rule.method.as_exact().is_some();
                 names.extend(rule.params.iter().flatten().map(Pattern::as_str));
             }
+        }
+        for known in access_methods(snapshot, &route.targets, method) {
+            named = true;
+            names.extend(known.params.iter().map(|param| &**param));
         }
         // Tools are what everybody asks about; the others only where a policy names them.
         if method == "tools/call" || named {

@@ -2,34 +2,26 @@
 
 mod arguments;
 mod blocks;
+mod token;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use waypoint_policy::{
-    AgentPolicy, Caller, Effect, Kind, Mode, ObjectName, ObjectRef, ProviderId, Rule, ServerId,
+    AgentPolicy, Caller, Effect, Kind, Mode, ObjectRef, ProviderId, Rule, ServerId,
 };
 
 use blocks::{Blocks, each, http};
 
 use super::draft::{Drafts, McpSection};
 use super::gateway::Chosen;
-use super::missing;
 use super::set::{Decoded, Set};
-use crate::kind::ObjectKind;
+use super::targets;
+use crate::jwt::RequestAuthentication;
 use crate::object::{At, Diagnostics, is_label};
 use crate::path::PathNormalization;
 use crate::raw::agent as raw;
 use crate::snapshot::Route;
-use crate::suggest;
-
-/// Kinds a policy can be attached to.
-const TARGETS: &[(ObjectKind, Kind)] = &[
-    (ObjectKind::Gateway, Kind::Gateway),
-    (ObjectKind::LlmRoute, Kind::LlmRoute),
-    (ObjectKind::LlmProvider, Kind::LlmProvider),
-    (ObjectKind::McpProxy, Kind::McpProxy),
-];
 
 pub(super) fn compile(
     set: &Set<'_>,
@@ -51,9 +43,21 @@ pub(super) fn compile(
     set.policies.values().filter_map(one).collect()
 }
 
+/// Tells of issuers whose tokens nobody verifies.
+pub(super) fn warn_of_issuers(
+    set: &Set<'_>,
+    chosen: &Chosen<'_>,
+    drafts: &Drafts<'_>,
+    (policies, authentication): (&[AgentPolicy], &[RequestAuthentication]),
+    out: &mut Diagnostics,
+) {
+    let served = Served::of(chosen, drafts);
+    token::warn_of_issuers(set, &served, policies, authentication, out);
+}
+
 /// What this waypoint serves, for warnings.
-struct Served {
-    objects: BTreeSet<ObjectRef>,
+pub(super) struct Served {
+    pub(super) objects: BTreeSet<ObjectRef>,
     providers: BTreeSet<ProviderId>,
     /// Each provider under each object it is reached through.
     reach: BTreeSet<(ObjectRef, ProviderId)>,
@@ -61,7 +65,7 @@ struct Served {
 }
 
 impl Served {
-    fn of(chosen: &Chosen<'_>, drafts: &Drafts<'_>) -> Self {
+    pub(super) fn of(chosen: &Chosen<'_>, drafts: &Drafts<'_>) -> Self {
         let gateway = ObjectRef::whole(Kind::Gateway, chosen.name.clone());
         let mut served = Self {
             objects: BTreeSet::from([gateway.clone()]),
@@ -118,7 +122,7 @@ impl<'c> One<'c> {
         let (object, spec) = (self.policy.object, &self.policy.raw);
         let at = object.spec();
         let mark = out.len();
-        let mut targets = self.targets(at.key("targetRefs"), out);
+        let mut targets = targets::all(self.set, object, &spec.target_refs, out);
         let whole = !out.errors_since(mark);
         let here = targets
             .iter()
@@ -216,84 +220,6 @@ impl<'c> One<'c> {
         super::gateway::ours(self.set).len() > 1 && !targets.is_empty()
     }
 
-    fn targets(&self, at: At<'_>, out: &mut Diagnostics) -> Vec<ObjectRef> {
-        let refs = &self.policy.raw.target_refs;
-        if refs.is_empty() {
-            out.error(
-                at,
-                "empty-list",
-                "`targetRefs` must name what the policy is attached to",
-            );
-        }
-        let mut targets = Vec::new();
-        for (index, reference) in refs.iter().enumerate() {
-            targets.extend(self.target(reference, at.index(index), out));
-        }
-        targets
-    }
-
-    fn target(&self, raw: &raw::TargetRef, at: At<'_>, out: &mut Diagnostics) -> Option<ObjectRef> {
-        let Some((object_kind, kind)) = TARGETS.iter().find(|(k, _)| k.as_str() == raw.kind) else {
-            let known: Vec<String> = TARGETS
-                .iter()
-                .map(|(kind, _)| format!("`{}`", kind.as_str()))
-                .collect();
-            let message = format!("`{}` is not one of {}", raw.kind, known.join(", "));
-            out.error(at.key("kind"), "unknown-value", message);
-            return None;
-        };
-        if let Some(group) = raw
-            .group
-            .as_deref()
-            .filter(|group| *group != object_kind.group())
-        {
-            let message = format!(
-                "{} is of group `{}`, not `{group}`",
-                raw.kind,
-                object_kind.group()
-            );
-            out.error(at.key("group"), "unknown-value", message);
-            return None;
-        }
-        let name = ObjectName {
-            namespace: self.policy.object.name.namespace.clone(),
-            name: raw.name.as_str().into(),
-        };
-        if !self.set.names(*object_kind).contains(&&name) {
-            missing(self.set, *object_kind, &name, at.key("name"), out);
-            return None;
-        }
-        let section = match raw.section_name.as_deref() {
-            None => None,
-            Some(section) if *kind == Kind::McpProxy => {
-                let proxy = self.set.mcp.get(&name)?;
-                let names: Vec<&str> = proxy
-                    .raw
-                    .routes
-                    .iter()
-                    .map(|route| route.name.as_str())
-                    .collect();
-                if !names.contains(&section) {
-                    let hint = suggest::hint(section, &names);
-                    let message = format!("MCPProxy {name} has no route `{section}`{hint}");
-                    out.error(at.key("sectionName"), "missing-reference", message);
-                    return None;
-                }
-                Some(section.into())
-            }
-            Some(_) => {
-                let message = format!("`sectionName` is not supported for {}", raw.kind);
-                out.error(at.key("sectionName"), "not-enforced", message);
-                return None;
-            }
-        };
-        Some(ObjectRef {
-            kind: *kind,
-            name,
-            section,
-        })
-    }
-
     #[expect(
         clippy::too_many_arguments,
         reason = "one call; a struct would only rename them"
@@ -346,14 +272,13 @@ impl<'c> One<'c> {
         let mut callers = Vec::new();
         for (index, caller) in from.iter().enumerate() {
             let at = at.index(index);
-            if caller.jwt.is_some() {
-                let message = "`jwt` is not enforced yet, refusing to start without it";
-                out.error(at.key("jwt"), "not-enforced", message);
-            } else if caller.spiffe.is_none()
+            if caller.spiffe.is_none()
                 && caller.service_account.is_none()
                 && caller.namespace.is_none()
+                && caller.jwt.is_none()
             {
-                let message = "an entry of `from` needs `spiffe`, `serviceAccount` or `namespace`";
+                let message =
+                    "an entry of `from` needs `spiffe`, `serviceAccount`, `namespace` or `jwt`";
                 out.error(at, "bad-value", message);
             }
             let own = &self.policy.object.name.namespace;
@@ -374,6 +299,7 @@ impl<'c> One<'c> {
                 spiffe: caller.spiffe.as_ref().map(|spiffe| spiffe.0.clone()),
                 service_account: account,
                 namespace: caller.namespace.as_deref().map(Into::into),
+                jwt: (caller.jwt.as_ref()).map(|raw| token::compile(raw, at.key("jwt"), out)),
             });
         }
         callers

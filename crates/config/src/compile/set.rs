@@ -37,6 +37,7 @@ pub(super) struct Set<'a> {
     pub(super) providers: ByName<'a, raw::llm::LlmProvider>,
     pub(super) llm_routes: ByName<'a, raw::llm::LlmRoute>,
     pub(super) policies: ByName<'a, raw::agent::AgentPolicy>,
+    pub(super) access: ByName<'a, raw::access::AccessPolicy>,
     pub(super) authorization: ByName<'a, raw::authorization::Object>,
     pub(super) authentication: ByName<'a, raw::request_authentication::Object>,
     /// Slices by namespace and Service.
@@ -169,6 +170,7 @@ impl<'a> Set<'a> {
             ObjectKind::LlmProvider => spec(object, &mut self.providers, None, out),
             ObjectKind::LlmRoute => spec(object, &mut self.llm_routes, None, out),
             ObjectKind::AgentPolicy => spec(object, &mut self.policies, None, out),
+            ObjectKind::XAccessPolicy => spec(object, &mut self.access, None, out),
             ObjectKind::AuthorizationPolicy => whole(object, &mut self.authorization, None, out),
             ObjectKind::RequestAuthentication => whole(object, &mut self.authentication, None, out),
             ObjectKind::EndpointSlice => whole(object, &mut self.slices, Some(&SLICE), out),

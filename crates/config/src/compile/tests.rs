@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use waypoint_policy::{
-    Action, Arguments, Kind, ObjectName, ObjectRef, Operation, Principal, Query, SpiffeId,
+    Action, Arguments, Facts, Kind, ObjectName, ObjectRef, Operation, Principal, Query, SpiffeId,
 };
 
 use super::{check, compile};
@@ -276,6 +276,7 @@ fn code_review_says_who_may_do_what() {
             principal: &principal,
             targets: &targets,
             action,
+            facts: Facts::default(),
         };
         snapshot.policy.decide(&query).is_allowed()
     };
@@ -292,6 +293,7 @@ fn code_review_says_who_may_do_what() {
             principal: &principal,
             targets: &route.targets,
             action,
+            facts: Facts::default(),
         };
         snapshot.policy.decide(&query).is_allowed()
     };
@@ -407,6 +409,7 @@ fn a_deny_follows_the_destination() {
             principal: &principal,
             targets: &route.targets,
             action,
+            facts: Facts::default(),
         };
         assert_eq!(
             snapshot.policy.decide(&query).is_allowed(),

@@ -77,8 +77,21 @@ pub(crate) struct Caller {
     pub(crate) service_account: Option<ServiceAccount>,
     /// In the waypoint's own trust domain.
     pub(crate) namespace: Option<String>,
-    #[schemars(skip)]
-    pub(crate) jwt: Option<serde_json::Value>,
+    /// A token that a RequestAuthentication has verified.
+    pub(crate) jwt: Option<Token>,
+}
+
+/// A token that a RequestAuthentication has verified; all claims must hold.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Token {
+    /// What `iss` is.
+    pub(crate) issuer: String,
+    /// By the name of a claim, or by the names that lead to it as Istio writes them,
+    /// `[team][name]`: what it is, or what one element of its list is. `*` matches any run of
+    /// characters.
+    #[serde(default)]
+    pub(crate) claims: BTreeMap<String, Vec<Text<Pattern>>>,
 }
 
 /// A service account.

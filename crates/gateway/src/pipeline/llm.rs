@@ -160,6 +160,7 @@ fn permit_any(context: &mut Context, route: &LlmRoute, dialect: Dialect) -> Resu
             action: Action::LlmAny {
                 provider: backend.provider,
             },
+            facts: context.facts.view(),
         };
         let decision = (state.snapshot.policy).decide_after(&context.verdict, &query);
         if decision.is_allowed() {
@@ -228,6 +229,7 @@ fn permit_list(context: &mut Context, route: &LlmRoute, call: &Call) -> Result<P
                 action: Action::LlmAny {
                     provider: backend.provider,
                 },
+                facts: context.facts.view(),
             };
             let decision = (state.snapshot.policy).decide_after(&context.verdict, &query);
             context.record.action.provider = Some(provider.llm.name.clone());
@@ -276,6 +278,7 @@ pub(super) fn decide(
             operation: Some(call.operation),
             max_output_tokens: call.max_output_tokens,
         },
+        facts: context.facts.view(),
     };
     snapshot.policy.decide_after(&context.verdict, &query)
 }

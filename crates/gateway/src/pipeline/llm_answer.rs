@@ -204,6 +204,7 @@ fn permitted_models(
                             operation: None,
                             max_output_tokens: None,
                         },
+                        facts: context.facts.view(),
                     },
                 )
                 .is_allowed()

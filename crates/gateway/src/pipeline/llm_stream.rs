@@ -56,6 +56,7 @@ impl Question {
             return false;
         }
         let targets = targets(route, provider);
+        let facts = context.facts(session, snapshot);
         let query = Query {
             principal: &self.caller.principal,
             targets: &targets,
@@ -66,6 +67,7 @@ impl Question {
                 operation: Some(self.call.operation),
                 max_output_tokens: self.call.max_output_tokens,
             },
+            facts: facts.view(),
         };
         (snapshot.policy)
             .decide_after(&verdict, &query)

@@ -15,7 +15,7 @@ use waypoint_mcp::{
 use waypoint_policy::{By, Code, Refusal};
 
 use super::mcp_refuse::{accepted, deny, method_not_allowed, refuse};
-use super::mcp_scope::{Deed, Resolved, Scope};
+use super::mcp_scope::{Deed, Deeds, Resolved, Scope};
 use super::{llm, mcp_answer};
 use crate::edge::{self, Head};
 use crate::exchange::{self, Answer, Outgoing, Patience, RequestHead};
@@ -28,7 +28,7 @@ pub(super) struct Forward {
     /// `None` for GET and DELETE.
     pub(super) call: Option<Call>,
     /// What has to stay permitted while an answer streams.
-    pub(super) deeds: Vec<Deed>,
+    pub(super) deeds: Deeds,
     method: Method,
     body: Bytes,
     session: Option<String>,
@@ -73,9 +73,11 @@ pub(crate) async fn serve(
         targets: SmallVec::from_slice(&route.targets),
         server: route.server,
         verdict: context.verdict.clone(),
+        facts: context.facts.clone(),
     };
     // Who may do nothing here is told so before the body is read.
-    let decision = scope.decide_session(&resolved);
+    let bare = (&*head.method != "POST").then_some(&*head.method);
+    let decision = scope.decide_session(&resolved, bare);
     context.record.decided(&decision);
     let _permit = decision.permit()?;
     let is_modern = protocol_version(session.req_header())
@@ -202,7 +204,7 @@ async fn prepare_post(
             return Err(Refusal::new(Code::BadRequest).with_message("several session ids"));
         }
     };
-    let mut deeds = Deed::all(&call, &body);
+    let mut deeds = Deeds::of(&call, &body);
     match &call.ask {
         Ask::Session | Ask::Item(_) | Ask::Items(_) => {}
         Ask::Task { id } => {
@@ -212,7 +214,7 @@ async fn prepare_post(
                     .await
                     .map(|()| None);
             };
-            deeds.push(Deed::of(&made));
+            deeds.items.push(Deed::of(&made));
             context.record.action.tool = Some(made.name.clone());
         }
         Ask::Listen { .. } => {
@@ -230,9 +232,8 @@ async fn prepare_post(
         }
         Ask::Discard => return accepted(session, context).await.map(|()| None),
     }
-    for deed in &deeds {
-        let decision = scope.decide(resolved, deed);
-        context.record.action.decided_method = Some(deed.method);
+    for (method, decision) in scope.decisions(resolved, &deeds) {
+        context.record.action.decided_method = method;
         context.record.decided(&decision);
         if let Err(refusal) = decision.permit() {
             return deny(session, context, &call, denial, refusal.by)
@@ -277,7 +278,7 @@ fn prepare_bare(
     Ok(Some(Forward {
         scope,
         call: None,
-        deeds: Vec::new(),
+        deeds: Deeds::bare(&head.method),
         method: if is_get { Method::GET } else { Method::DELETE },
         body: Bytes::new(),
         session: id,

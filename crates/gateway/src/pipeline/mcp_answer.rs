@@ -132,7 +132,9 @@ async fn plain(
     };
     let body = match (&forward.call, status) {
         _ if body.is_empty() => body,
-        (Some(call), 200..=299) => checked(waypoint, scope, &now, call, &forward.deeds, body)?,
+        (Some(call), 200..=299) => {
+            checked(waypoint, scope, &now, call, &forward.deeds.items, body)?
+        }
         // Only an event stream answers a GET, and nothing a DELETE.
         (None, 200..=299) => Bytes::new(),
         (_, _) if holds_result(&body) => return Err(Refusal::new(Code::UpstreamBadAnswer)),
@@ -293,7 +295,7 @@ async fn stream(
             Next::Generation => continue,
         };
         if let (Some(call), Some(task)) = (&call, filter.take_task()) {
-            bind(waypoint, &scope, call, &deeds, &task);
+            bind(waypoint, &scope, call, &deeds.items, &task);
         }
         if !write(session, &mut out).await {
             break End::Gone;

@@ -9,6 +9,7 @@ use waypoint_mcp::{Call, ListKind};
 use waypoint_policy::istio::Verdict;
 use waypoint_policy::{Action, Arguments, Decision, ObjectName, Query, Secret, ServerId, TargetId};
 
+use crate::facts::Facts;
 use crate::mcp_tasks::{Made, Tasks};
 use crate::proxy::{Caller, Context};
 use crate::state::State;
@@ -33,9 +34,35 @@ pub(super) struct Deed {
     pub(super) arguments: Option<Secret<Bytes>>,
 }
 
+/// Everything that a message asks to do.
+#[derive(Debug, Clone)]
+pub(super) struct Deeds {
+    /// Its method, nothing for a client's answer, or the method of an HTTP request without one.
+    pub(super) message: Box<str>,
+    /// What it names. What names nothing is asked about as a message.
+    pub(super) items: Vec<Deed>,
+}
+
+impl Deeds {
+    /// `body` is what the call was read from.
+    pub(super) fn of(call: &Call, body: &Bytes) -> Self {
+        Self {
+            message: call.method.clone(),
+            items: Deed::all(call, body),
+        }
+    }
+
+    /// A request without a message.
+    pub(super) fn bare(method: &str) -> Self {
+        Self {
+            message: method.into(),
+            items: Vec::new(),
+        }
+    }
+}
+
 impl Deed {
-    /// Everything that a call asks to do; `body` is what it was read from.
-    pub(super) fn all(call: &Call, body: &Bytes) -> Vec<Self> {
+    fn all(call: &Call, body: &Bytes) -> Vec<Self> {
         let arguments = call.arguments.clone();
         let arguments = arguments.map(|range| Secret::new(body.slice(range)));
         let items = call.ask.items().iter();
@@ -71,6 +98,8 @@ pub(super) struct Resolved {
     pub(super) server: ServerId,
     /// What Istio's policies said of the request.
     pub(super) verdict: Verdict,
+    /// What policies see of the request.
+    pub(super) facts: Facts,
 }
 
 impl Scope {
@@ -87,7 +116,9 @@ impl Scope {
         }
         let route = state.snapshot.mcp_route(&self.route, &self.section)?;
         let (targets, server) = (SmallVec::from_slice(&route.targets), route.server);
+        let facts = context.facts(session, &state.snapshot);
         Some(Resolved {
+            facts,
             state,
             targets,
             server,
@@ -95,7 +126,7 @@ impl Scope {
         })
     }
 
-    pub(super) fn decide(&self, resolved: &Resolved, deed: &Deed) -> Decision {
+    fn decide(&self, resolved: &Resolved, deed: &Deed) -> Decision {
         self.ask(
             resolved,
             Action::Mcp {
@@ -118,13 +149,28 @@ impl Scope {
         self.ask(resolved, action).is_allowed()
     }
 
-    pub(super) fn decide_session(&self, resolved: &Resolved) -> Decision {
+    /// About a message that names nothing; without one, whether the caller may do anything here.
+    pub(super) fn decide_session(&self, resolved: &Resolved, method: Option<&str>) -> Decision {
         self.ask(
             resolved,
             Action::McpSession {
                 server: resolved.server,
+                method,
             },
         )
+    }
+
+    /// What a message asks to do, piece by piece, each with the method of what it names.
+    pub(super) fn decisions(
+        &self,
+        resolved: &Resolved,
+        deeds: &Deeds,
+    ) -> impl Iterator<Item = (Option<&'static str>, Decision)> {
+        let whole = deeds.items.is_empty().then_some(&*deeds.message);
+        let whole = whole.map(|message| (None, self.decide_session(resolved, Some(message))));
+        let items = deeds.items.iter();
+        let items = items.map(|deed| (Some(deed.method), self.decide(resolved, deed)));
+        whole.into_iter().chain(items)
     }
 
     fn ask(&self, resolved: &Resolved, action: Action<'_>) -> Decision {
@@ -132,19 +178,16 @@ impl Scope {
             principal: &self.caller.principal,
             targets: &resolved.targets,
             action,
+            facts: resolved.facts.view(),
         };
         let policy = &resolved.state.snapshot.policy;
         policy.decide_after(&resolved.verdict, &query)
     }
 
     /// Whether everything a call asked for is permitted.
-    pub(super) fn permits(&self, resolved: &Resolved, deeds: &[Deed]) -> bool {
-        match deeds {
-            [] => self.decide_session(resolved).is_allowed(),
-            deeds => deeds
-                .iter()
-                .all(|deed| self.decide(resolved, deed).is_allowed()),
-        }
+    pub(super) fn permits(&self, resolved: &Resolved, deeds: &Deeds) -> bool {
+        self.decisions(resolved, deeds)
+            .all(|(_, decision)| decision.is_allowed())
     }
 
     /// Whether an item of a list is shown.

@@ -19,6 +19,7 @@ use waypoint_policy::istio::Verdict;
 use waypoint_policy::{Action, Code, Decision, ObjectName, Query, Refusal};
 
 use crate::edge::{self, Head};
+use crate::facts::Facts;
 use crate::proxy::{Caller, Context, Waypoint};
 use crate::respond::{self, Voice};
 use crate::serve::Phase;
@@ -64,7 +65,12 @@ struct Asked {
 }
 
 impl Asked {
-    fn decide(&self, snapshot: &Snapshot, verdict: &Verdict, route: &PlainRoute) -> Decision {
+    fn decide(
+        &self,
+        snapshot: &Snapshot,
+        (verdict, facts): (&Verdict, &Facts),
+        route: &PlainRoute,
+    ) -> Decision {
         let query = Query {
             principal: &self.caller.principal,
             targets: &route.targets,
@@ -75,11 +81,12 @@ impl Asked {
                 port: self.port,
                 external: self.external,
             },
+            facts: facts.view(),
         };
         snapshot.policy.decide_after(verdict, &query)
     }
 
-    fn is_permitted(&self, snapshot: &Snapshot, verdict: &Verdict) -> bool {
+    fn is_permitted(&self, snapshot: &Snapshot, (verdict, facts): (&Verdict, &Facts)) -> bool {
         let route = snapshot.routes.iter().find_map(|route| match route {
             Route::Plain(route) if route.name == self.route && route.rule == self.rule => {
                 Some(route)
@@ -88,7 +95,10 @@ impl Asked {
         });
         self.caller.is_known(snapshot)
             && verdict.permit().is_ok()
-            && route.is_some_and(|route| self.decide(snapshot, verdict, route).is_allowed())
+            && route.is_some_and(|route| {
+                let judged = (verdict, facts);
+                self.decide(snapshot, judged, route).is_allowed()
+            })
     }
 }
 
@@ -132,7 +142,7 @@ pub(crate) async fn serve(
         port,
         external: backend.is_some_and(|backend| backend.external),
     };
-    let decision = asked.decide(&state.snapshot, &context.verdict, route);
+    let decision = asked.decide(&state.snapshot, (&context.verdict, &context.facts), route);
     context.record.decided(&decision);
     let _permit = decision.permit()?;
     let redirect = route.filters.iter().find_map(|filter| match filter {
@@ -321,7 +331,10 @@ pub(crate) fn check(
     let state = waypoint.state.load();
     let generation = state.snapshot.generation;
     let is_new = (context.plain.as_ref()).is_some_and(|forward| forward.generation != generation);
-    let verdict = is_new.then(|| context.judge(session, &state.snapshot));
+    let judged = is_new.then(|| {
+        let facts = context.facts(session, &state.snapshot);
+        (context.judge(session, &state.snapshot), facts)
+    });
     let Some(forward) = &mut context.plain else {
         return Ok(());
     };
@@ -330,9 +343,12 @@ pub(crate) fn check(
         record.code = Some(Code::UpstreamTimeout);
         return Err(Error::new_up(ErrorType::ReadTimedout));
     }
-    if let Some(verdict) = verdict {
+    if let Some((verdict, facts)) = judged {
         forward.generation = generation;
-        if !forward.asked.is_permitted(&state.snapshot, &verdict) {
+        if !forward
+            .asked
+            .is_permitted(&state.snapshot, (&verdict, &facts))
+        {
             record.code = Some(Code::PolicyRevoked);
             return Err(Error::new_in(ErrorType::InternalError));
         }

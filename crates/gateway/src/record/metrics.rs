@@ -363,7 +363,15 @@ fn rules(policy: &PolicySet) -> impl Iterator<Item = [&str; 4]> {
         let rules = policy.rules.iter();
         rules.map(move |rule| [kind, &*of.namespace, &*of.name, &*rule.name])
     });
-    agents.chain(istio)
+    // A policy of this kind denies as a whole.
+    let access = policy.access_policies().flat_map(|policy| {
+        let of = &policy.name;
+        let kind = Kind::XAccessPolicy.as_str();
+        let rules = policy.rules.iter().flatten().map(|rule| &*rule.name);
+        let rules = std::iter::once(NONE).chain(rules);
+        rules.map(move |rule| [kind, &*of.namespace, &*of.name, rule])
+    });
+    agents.chain(istio).chain(access)
 }
 
 /// The policy that decided, or the kind of default that did.

@@ -1,4 +1,4 @@
-use waypoint_policy::{PolicySet, Posture, Principal, ProviderId, Query, Settings};
+use waypoint_policy::{Facts, PolicySet, Posture, Principal, ProviderId, Query, Settings};
 
 use super::*;
 use crate::{Call, Dialect, RetryOn};
@@ -15,6 +15,7 @@ fn permit(candidate: &Candidate) -> Permit {
         principal: &Principal::Workload(id),
         targets: &[],
         action: candidate.action(&call),
+        facts: Facts::default(),
     };
     PolicySet::compile(Vec::new(), settings)
         .decide(&query)

@@ -87,6 +87,13 @@ pub struct TextPattern(Regex);
 #[error("{0}")]
 pub struct PatternTooHard(String);
 
+impl TextPattern {
+    /// Whether the expression is found in `text`.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
+
 impl FromStr for TextPattern {
     type Err = PatternTooHard;
 

@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use crate::{
     Action, AgentPolicy, Constraint, Effect, Family, HttpBlock, LlmBlock, McpBlock, Names,
     Operation, Outcome, ProviderId, Rule, ServerId, TraceEntry,
+    istio::Claims,
     matching::{Asked, Field, Who},
 };
 
@@ -18,7 +19,7 @@ const NAME_MAX_CHARS: usize = 200;
 /// What each rule of `policy` thinks of the action.
 pub(crate) fn trace<'q>(
     policy: &AgentPolicy,
-    who: Option<&Who<'q>>,
+    (who, claims): (Option<&Who<'q>>, Option<&Claims>),
     asked: &Asked<'q>,
     names: &dyn Names,
 ) -> Vec<TraceEntry> {
@@ -40,6 +41,7 @@ pub(crate) fn trace<'q>(
     let explain = Explain {
         effect: policy.effect,
         who,
+        claims,
         asked,
         names,
     };
@@ -64,21 +66,30 @@ fn not_matched(
 struct Explain<'a, 'q> {
     effect: Effect,
     who: Option<&'a Who<'q>>,
+    claims: Option<&'a Claims>,
     asked: &'a Asked<'q>,
     names: &'a dyn Names,
 }
 
 impl Explain<'_, '_> {
     fn rule(&self, rule: &Rule) -> Outcome {
-        let named = match (self.who, &rule.from) {
-            (None, None) => self.effect == Effect::Deny,
-            (None, Some(from)) => {
-                self.effect == Effect::Deny && from.iter().any(crate::Caller::is_anyone)
+        let (who, claims) = (self.who, self.claims);
+        let matches = |caller: &crate::Caller| caller.matches(who, claims, self.effect);
+        let is_meant = rule
+            .from
+            .as_ref()
+            .is_none_or(|from| from.iter().any(matches));
+        // No Allow is about somebody without an identity.
+        if !is_meant || (who.is_none() && self.effect == Effect::Allow) {
+            let mut callers = rule.from.iter().flatten().enumerate();
+            let lacking = callers.find_map(|(index, caller)| {
+                let token = caller.jwt.as_ref().filter(|_| caller.has_identity(who))?;
+                (!is_meant).then_some((index, token))
+            });
+            if let Some((index, token)) = lacking {
+                let field = format!("from[{index}].jwt");
+                return not_matched(field, token.to_string(), token.actual(claims));
             }
-            (Some(_), None) => true,
-            (Some(who), Some(from)) => from.iter().any(|caller| caller.matches(who)),
-        };
-        if !named {
             let expected = match &rule.from {
                 None => "anyone with an identity".to_owned(),
                 Some(from) => list(from),
@@ -173,7 +184,7 @@ impl Explain<'_, '_> {
                 Field::Params(_) => quoted(name),
                 _ => self.names.server(server).into_owned(),
             },
-            Action::McpSession { server } => match field {
+            Action::McpSession { server, .. } => match field {
                 Field::Methods | Field::Params(_) => "the session as a whole".into(),
                 _ => self.names.server(server).into_owned(),
             },
@@ -330,7 +341,7 @@ fn field_name(field: Field) -> Cow<'static, str> {
 }
 
 /// `a, b or c`, cut after [`LIST_MAX`] entries.
-fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+pub(crate) fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
     let mut items = items.into_iter();
     let shown: Vec<String> = items
         .by_ref()
@@ -347,7 +358,7 @@ fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
 }
 
 /// A name from the request, escaped and cut.
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     match name.char_indices().nth(NAME_MAX_CHARS) {
         None => format!("{name:?}"),
         Some((end, _)) => format!("{:?}…", name.get(..end).unwrap_or_default()),

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::naive::{Fields, Written, WrittenRule};
 use super::*;
 use crate::TraceEntry;
-use crate::{By, Kind, PolicySet, Posture, Principal, Settings, TargetId};
+use crate::{By, Facts, Kind, PolicySet, Posture, Principal, Settings, TargetId};
 
 pub(super) fn object(target: u32) -> ObjectRef {
     ObjectRef::whole(Kind::Gateway, ObjectName::new("ns", &format!("t{target}")))
@@ -507,6 +507,7 @@ fn an_allow_that_matched_stands_for_the_own_namespace() {
     };
     let session = Action::McpSession {
         server: ServerId(0),
+        method: None,
     };
     let http = |external| Action::Http {
         method: "GET",
@@ -535,6 +536,7 @@ fn an_allow_that_matched_stands_for_the_own_namespace() {
             principal: &principal,
             targets: &targets,
             action,
+            facts: Facts::default(),
         };
         let case = format!("{posture} {action:?}");
         assert_eq!(set.decide(&query).is_allowed(), without, "{case}");

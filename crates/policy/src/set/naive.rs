@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     Action, AgentPolicy, Argument, Arguments, Caller, Constraint, Effect, Family, HttpBlock,
     JsonType, LlmBlock, McpBlock, Mode, ObjectRef, Operation, Posture, Principal, Rule, Scalar,
-    Settings, SpiffePattern, WOULD_DENY_MAX,
+    Settings, SpiffePattern, Token, WOULD_DENY_MAX, istio::Claims,
 };
 
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +42,7 @@ impl Naive<'_> {
         principal: &Principal,
         targets: &[ObjectRef],
         action: &Action<'_>,
+        claims: Option<&Claims>,
     ) -> Answer {
         let family = action.family();
         if family != Family::Http && *principal == Principal::Anonymous {
@@ -64,7 +65,7 @@ impl Naive<'_> {
             let whole = format!("AgentPolicy {}", policy.name);
             let mut granted = false;
             for rule in &policy.rules {
-                if !self.rule_matches(rule, policy.effect, principal, action) {
+                if !self.rule_matches(rule, policy.effect, (principal, claims), action) {
                     continue;
                 }
                 let name = format!("{whole} rule {}", rule.name);
@@ -147,7 +148,12 @@ impl Naive<'_> {
         }
     }
 
-    fn caller_matches(&self, caller: &Caller, principal: &Principal) -> bool {
+    fn caller_matches(
+        &self,
+        caller: &Caller,
+        effect: Effect,
+        (principal, claims): (&Principal, Option<&Claims>),
+    ) -> bool {
         let id = principal.to_string();
         let own = self.own_workload(principal);
         let mut all = true;
@@ -162,6 +168,9 @@ impl Naive<'_> {
         if let Some(namespace) = &caller.namespace {
             all &= own.is_some_and(|(ns, _)| ns == **namespace);
         }
+        if let Some(token) = &caller.jwt {
+            all &= claims.is_some_and(|claims| has_token(token, claims, effect));
+        }
         all
     }
 
@@ -169,26 +178,49 @@ impl Naive<'_> {
         &self,
         rule: &Rule,
         effect: Effect,
-        principal: &Principal,
+        who: (&Principal, Option<&Claims>),
         action: &Action<'_>,
     ) -> bool {
         let from = match &rule.from {
-            from if *principal == Principal::Anonymous => {
-                let nobody_named = |c: &Caller| {
-                    c.spiffe.is_none() && c.service_account.is_none() && c.namespace.is_none()
-                };
-                let anyone = from
-                    .as_ref()
-                    .is_none_or(|from| from.iter().any(nobody_named));
-                effect == Effect::Deny && anyone
-            }
+            _ if *who.0 == Principal::Anonymous && effect == Effect::Allow => false,
             None => true,
-            Some(from) => from.iter().any(|c| self.caller_matches(c, principal)),
+            Some(from) => from.iter().any(|c| self.caller_matches(c, effect, who)),
         };
         from && (rule.llm.iter().any(|block| llm(block, effect, action))
             || rule.mcp.iter().any(|block| mcp(block, effect, action))
             || rule.http.iter().any(|block| http(block, effect, action)))
     }
+}
+
+fn has_token(token: &Token, claims: &Claims, effect: Effect) -> bool {
+    if claims.0.get("iss") != Some(&Value::String(token.issuer.to_string())) {
+        return false;
+    }
+    for rule in &token.claims {
+        let pointer: String = rule.path.iter().map(|name| format!("/{name}")).collect();
+        let whole = Value::Object(claims.0.clone());
+        let matches = |text: &str| !text.is_empty() && rule.values.iter().any(|v| globs(v, text));
+        let held = match whole.pointer(&pointer) {
+            Some(Value::String(text)) if pointer == "/scope" => text.split(' ').any(matches),
+            Some(Value::String(text)) => matches(text),
+            Some(Value::Array(list)) => {
+                let texts: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+                texts.iter().any(|text| matches(text))
+                    || (effect == Effect::Deny && texts.len() < list.len())
+            }
+            Some(_) => effect == Effect::Deny,
+            None => {
+                // Nothing is there, or what leads to it is no object.
+                let (outer, _) = pointer.rsplit_once('/').unwrap();
+                let outer = whole.pointer(outer);
+                effect == Effect::Deny && outer.is_some_and(|outer| !outer.is_object())
+            }
+        };
+        if !held {
+            return false;
+        }
+    }
+    true
 }
 
 fn llm(block: &LlmBlock, effect: Effect, action: &Action<'_>) -> bool {
@@ -316,7 +348,7 @@ fn mcp(block: &McpBlock, effect: Effect, action: &Action<'_>) -> bool {
             }
             false
         }
-        Action::McpSession { server } => {
+        Action::McpSession { server, .. } => {
             if block.servers.as_ref().is_some_and(|s| !s.contains(server)) {
                 return false;
             }

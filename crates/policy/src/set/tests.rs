@@ -152,6 +152,7 @@ fn call(method: &'static str, name: &'static str) -> Action<'static> {
 
 const SESSION: Action<'static> = Action::McpSession {
     server: ServerId(0),
+    method: None,
 };
 
 fn get(host: &'static str, path: &'static str) -> Action<'static> {
@@ -176,6 +177,7 @@ fn check(posture: Posture, policies: &[AgentPolicy], who: &str, action: Action<'
         principal: &principal,
         targets: &targets,
         action,
+        facts: Facts::default(),
     };
     let decision = set.decide(&query);
     assert_eq!(set.explain(&query).decision, decision);
@@ -245,6 +247,7 @@ fn policies_apply_where_they_are_attached() {
             principal: &principal,
             targets,
             action: SESSION,
+            facts: Facts::default(),
         };
         assert_eq!(set.decide(&query).is_allowed(), expected, "{targets:?}");
         assert_eq!(
@@ -264,6 +267,7 @@ fn only_an_allow_makes_a_permit() {
         principal: &principal,
         targets: &targets,
         action,
+        facts: Facts::default(),
     };
     let permit = set.decide(&query(chat("m", "m"))).permit().unwrap();
     assert!(permit.decision().is_allowed());
@@ -297,6 +301,7 @@ fn would_deny_is_bounded() {
             principal: &Principal::Workload(ME.parse().unwrap()),
             targets: &targets,
             action: chat("m", "m"),
+            facts: Facts::default(),
         });
         let names = decision.would_deny();
         assert_eq!(names.len(), WOULD_DENY_MAX);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    Argument, Arguments, Caller, Explanation, Kind, MethodRule, Mode, ObjectName, ObjectRef,
+    Argument, Arguments, Caller, Explanation, Facts, Kind, MethodRule, Mode, ObjectName, ObjectRef,
     Pattern, PolicySet, Posture, Principal, Query, Scalar, Settings,
 };
 
@@ -84,6 +84,7 @@ fn explain(effect: Effect, rules: Vec<Rule>, who: &str, action: Action<'_>) -> E
         principal: &principal,
         targets: &[set.target(&gateway).unwrap()],
         action,
+        facts: Facts::default(),
     };
     set.explain_with(&query, &Named)
 }
@@ -257,6 +258,7 @@ fn names_callers_families_and_empty_policies() {
     }
     let session = Action::McpSession {
         server: ServerId(0),
+        method: None,
     };
     let explanation = explain(Effect::Deny, vec![rule()], ME, session);
     assert_eq!(

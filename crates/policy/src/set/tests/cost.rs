@@ -17,7 +17,8 @@ fn candidates(make: impl Fn(usize) -> Rule, action: Action<'_>) -> usize {
     let mut found = Found::new();
     let targets = [set.target(&gateway()).unwrap()];
     let asked = Asked::new(&action, host);
-    set.index.find(Some(&who), &targets, &asked, &mut found);
+    set.index
+        .find((Some(&who), None), &targets, &asked, &mut found);
     let entries = found
         .iter()
         .map(|bucket| bucket.entries(Class::Allow).len());

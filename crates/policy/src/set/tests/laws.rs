@@ -2,8 +2,10 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
+use serde_json::json;
+
 use super::{super::naive::Naive, *};
-use crate::{Argument, Constraint, JsonType, Scalar};
+use crate::{Argument, ClaimRule, Constraint, JsonType, Scalar, Token, istio::Claims};
 
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -62,12 +64,60 @@ fn caller() -> impl Strategy<Value = Caller> {
         option::weighted(0.4, spiffe),
         option::weighted(0.3, account),
         option::weighted(0.3, namespace),
+        option::weighted(0.3, token()),
     )
-        .prop_map(|(spiffe, service_account, namespace)| Caller {
+        .prop_map(|(spiffe, service_account, namespace, jwt)| Caller {
             spiffe,
             service_account,
             namespace,
+            jwt,
         })
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    let path = select(vec![
+        &["role"][..],
+        &["scope"],
+        &["team"],
+        &["team", "name"],
+    ]);
+    let path = path.prop_map(|path| path.iter().map(|name| (*name).into()).collect());
+    let value = select(vec!["a", "b", "ab", "a*", "*"]);
+    let values = vec(value.prop_map(|value| value.parse().unwrap()), 1..3);
+    let rule = (path, values).prop_map(|(path, values)| ClaimRule { path, values });
+    let issuer = select(vec!["https://one", "https://two"]);
+    (issuer, vec(rule, 0..3)).prop_map(|(issuer, claims)| Token {
+        issuer: issuer.into(),
+        claims,
+    })
+}
+
+fn claims() -> impl Strategy<Value = Claims> {
+    let value = || {
+        select(vec![
+            json!("a"),
+            json!("b"),
+            json!("ab"),
+            json!(""),
+            json!("b a"),
+            json!(["b", "ab"]),
+            json!(["b", 1]),
+            json!([]),
+            json!(1),
+            json!(null),
+            json!({"name": "a"}),
+            json!({"name": ["ab", {}]}),
+            json!({"other": "a"}),
+        ])
+    };
+    let names = vec((select(vec!["role", "scope", "team"]), value()), 0..4);
+    let issuer = select(vec![json!("https://one"), json!("https://two"), json!(1)]);
+    (issuer, names).prop_map(|(issuer, names)| {
+        let named = names
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        Claims(named.chain([("iss".to_owned(), issuer)]).collect())
+    })
 }
 
 fn llm_block() -> impl Strategy<Value = LlmBlock> {
@@ -332,6 +382,7 @@ impl Ask {
             },
             3 => Action::McpSession {
                 server: ServerId(self.id),
+                method: self.bound.map(|_| "initialize"),
             },
             4 | 5 => Action::Mcp {
                 server: ServerId(self.id),
@@ -393,22 +444,23 @@ proptest! {
         policies in some_policies(),
         posture in posture(),
         targets in some_objects(),
-        questions in vec((principal(), ask()), 1..12),
+        questions in vec((principal(), ask(), option::of(claims())), 1..12),
     ) {
         let settings = settings(posture);
         let set = PolicySet::compile(policies.clone(), settings.clone());
         let naive = Naive { policies: &policies, settings: &settings };
         let ids = target_ids(&set, &targets);
-        for (principal, ask) in questions {
-            let action = ask.action();
-            let decision = set.decide(&Query { principal: &principal, targets: &ids, action });
-            let expected = naive.decide(&principal, &targets, &action);
+        for (principal, ask, claims) in questions {
+            let (action, claims) = (ask.action(), claims.as_ref());
+            let facts = Facts { claims, ..Facts::default() };
+            let decision = set.decide(&Query { principal: &principal, targets: &ids, action, facts, });
+            let expected = naive.decide(&principal, &targets, &action, claims);
             let actual = super::super::naive::Answer {
                 allowed: decision.is_allowed(),
                 by: decision.by().to_string(),
                 would_deny: decision.would_deny().iter().map(ToString::to_string).collect(),
             };
-            prop_assert_eq!(actual, expected, "{:?} {:?}", principal, action);
+            prop_assert_eq!(actual, expected, "{:?} {:?} {:?}", principal, action, claims);
         }
     }
 
@@ -417,12 +469,13 @@ proptest! {
         policies in some_policies(),
         posture in posture(),
         targets in some_objects(),
-        questions in vec((principal(), ask()), 1..12),
+        questions in vec((principal(), ask(), option::of(claims())), 1..12),
     ) {
         let set = PolicySet::compile(policies, settings(posture));
         let ids = target_ids(&set, &targets);
-        for (principal, ask) in questions {
-            let query = Query { principal: &principal, targets: &ids, action: ask.action() };
+        for (principal, ask, claims) in questions {
+            let facts = Facts { claims: claims.as_ref(), ..Facts::default() };
+            let query = Query { principal: &principal, targets: &ids, action: ask.action(), facts, };
             let explanation = set.explain(&query);
             prop_assert_eq!(&explanation.decision, &set.decide(&query));
             if *explanation.decision.by() == By::Identity {
@@ -451,7 +504,7 @@ proptest! {
         let set = PolicySet::compile(policies, settings(posture));
         let targets = target_ids(&set, &objects());
         let allowed = |principal: &Principal, action: Action<'_>| {
-            set.decide(&Query { principal, targets: &targets, action }).is_allowed()
+            set.decide(&Query { principal, targets: &targets, action, facts: Facts::default(), }).is_allowed()
         };
         for (principal, ask) in questions {
             let action = ask.action();
@@ -474,7 +527,7 @@ proptest! {
                         prop_assert!(allowed(&principal, with(Arguments::Absent)), "{:?}", action);
                     }
                     prop_assert!(allowed(&principal, with(Arguments::Best)), "{:?}", action);
-                    prop_assert!(allowed(&principal, Action::McpSession { server }), "{:?}", action);
+                    prop_assert!(allowed(&principal, Action::McpSession { server, method: None }), "{:?}", action);
                 }
                 _ => {}
             }

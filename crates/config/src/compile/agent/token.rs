@@ -1,0 +1,101 @@
+//! Callers by token: what is asked of its claims, and whether anybody verifies such tokens.
+
+use waypoint_policy::{AgentPolicy, ClaimRule, Token};
+
+use super::Served;
+use crate::compile::set::Set;
+use crate::jwt::RequestAuthentication;
+use crate::kind::ObjectKind;
+use crate::object::{At, Diagnostics};
+use crate::raw::agent as raw;
+
+pub(super) fn compile(raw: &raw::Token, at: At<'_>, out: &mut Diagnostics) -> Token {
+    if raw.issuer.is_empty() {
+        out.error(at.key("issuer"), "missing-field", "`issuer` must be set");
+    }
+    let at = at.key("claims");
+    let mut claims: Vec<ClaimRule> = Vec::new();
+    for (name, values) in &raw.claims {
+        let at = at.key(name);
+        if values.is_empty() {
+            let message = "the claim has no values, so nothing matches; remove it to take any";
+            out.error(at, "empty-list", message);
+        }
+        // Without names it leads to nothing, so that what is refused never holds.
+        let path = path(name).unwrap_or_default();
+        if path.is_empty() {
+            let message = format!("`{name}` is neither the name of a claim nor `[name][name]`");
+            out.error(at, "bad-value", message);
+        } else if claims.iter().any(|known| known.path == path) {
+            let message = format!("`{name}` is the same claim as another entry");
+            out.error(at, "duplicate-name", message);
+        }
+        claims.push(ClaimRule {
+            path,
+            values: values.iter().map(|value| value.0.clone()).collect(),
+        });
+    }
+    Token {
+        issuer: raw.issuer.as_str().into(),
+        claims,
+    }
+}
+
+/// The names that lead to a claim: one, or each in brackets as in Istio's
+/// `request.auth.claims[team][name]`.
+fn path(name: &str) -> Option<Vec<Box<str>>> {
+    let Some(inner) = name.strip_prefix('[') else {
+        let is_one = !name.is_empty() && !name.ends_with(']');
+        return is_one.then(|| vec![name.into()]);
+    };
+    let parts: Vec<Box<str>> = inner
+        .strip_suffix(']')?
+        .split("][")
+        .map(Into::into)
+        .collect();
+    let is_whole = |part: &str| !part.is_empty() && !part.contains(['[', ']']);
+    parts.iter().all(|part| is_whole(part)).then_some(parts)
+}
+
+/// Tells of issuers whose tokens nobody verifies at this waypoint: no such claim is ever there.
+pub(super) fn warn_of_issuers(
+    set: &Set<'_>,
+    served: &Served,
+    policies: &[AgentPolicy],
+    authentication: &[RequestAuthentication],
+    out: &mut Diagnostics,
+) {
+    if set.any_broken(ObjectKind::RequestAuthentication) {
+        return;
+    }
+    let here = authentication
+        .iter()
+        .filter(|one| one.always || !one.hosts.is_empty());
+    let rules = here.flat_map(|one| &one.rules);
+    let issuers: Vec<&str> = rules.map(|rule| rule.issuer.as_str()).collect();
+    let of_this = |policy: &&AgentPolicy| policy.targets.iter().any(|t| served.objects.contains(t));
+    for policy in policies.iter().filter(of_this) {
+        let Some(decoded) = set.policies.get(&policy.name) else {
+            continue;
+        };
+        let at = decoded.object.spec().key("rules");
+        for (index, rule) in decoded.raw.rules.iter().enumerate() {
+            let at = at.index(index).key("from");
+            for (index, caller) in rule.from.iter().flatten().enumerate() {
+                let at = at.index(index).key("jwt").key("issuer");
+                let unknown = caller.jwt.as_ref();
+                let unknown = unknown.filter(|token| {
+                    !token.issuer.is_empty() && !issuers.contains(&token.issuer.as_str())
+                });
+                if let Some(token) = unknown {
+                    let message = format!(
+                        "no RequestAuthentication that applies here takes tokens of `{}`, so this \
+                         never matches",
+                        token.issuer
+                    );
+                    out.warning(at, "never-matches", message);
+                }
+            }
+        }
+    }
+}

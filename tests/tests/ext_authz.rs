@@ -424,3 +424,24 @@ async fn a_stream_goes_on_only_while_what_was_asked_is_enough() {
     assert_eq!(authorizer.seen().len(), 1);
     gate.open();
 }
+
+#[tokio::test]
+async fn nobody_is_asked_for_a_caller_that_has_gone() {
+    let silent = Upstream::always(Reply::default().then(Step::Stall)).await;
+    let parts = Parts::new().await;
+    let waypoint = parts
+        .start(&[mesh(&silent, ""), custom("ask", "authz", ASKED)])
+        .await;
+    let mut connection = waypoint.workload(ANN).connect().await.unwrap();
+    connection.send(&get("/asked")).await.unwrap();
+    silent.requests(1).await;
+    drop(connection);
+    silent.abandoned(1).await;
+    let event = waypoint
+        .event_where("the request", |event| {
+            event["action"]["kind"].is_string() || event["listener"] == "mtls"
+        })
+        .await;
+    assert_ne!(event["status"], 200, "{event}");
+    assert!(parts.app.seen().is_empty());
+}

@@ -12,8 +12,8 @@ use waypoint_policy::istio::{
     Claims, CustomCall, CustomVerdict, Headers, Protocol, Request, Verdict, last_forwarded,
 };
 
+use crate::caller::Connection;
 use crate::edge::Head;
-use crate::proxy::Connection;
 
 struct Fields<'a>(&'a HeaderMap);
 

@@ -20,9 +20,11 @@ use waypoint_policy::{Code, Refusal};
 
 use crate::authorize::Inbound;
 use crate::body;
+use crate::caller::Connection;
+use crate::context::Context;
 use crate::edge::Head;
-use crate::exchange::{Connector, ExchangeError, Patience, Upstream};
-use crate::proxy::{self, Connection, Context, Interruption, Waypoint};
+use crate::exchange::{self, ExchangeError, Outgoing, Patience, RequestHead, Upstream};
+use crate::proxy::{self, Interruption, Waypoint};
 use crate::state::State;
 use changes::Changes;
 
@@ -95,15 +97,9 @@ struct Asked<'a> {
     body: Option<(Bytes, bool)>,
 }
 
-/// Where an authorizer is asked.
-struct Call<'a> {
-    connector: &'a Connector,
-    upstream: &'a Arc<Upstream>,
-    patience: Patience,
-}
-
 /// Asks whom CUSTOM rules want asked about this request, one after the other, until one denies; and
-/// changes the request as they say. What they said is in [`Context::checked`].
+/// changes the request as they say. What they said is in [`Context::checked`]; nothing comes of it
+/// when the caller has gone.
 ///
 /// # Errors
 /// Those of reading a body that they want to see, [`Code::ShuttingDown`], or [`Code::Internal`].
@@ -114,14 +110,14 @@ pub(crate) async fn check(
     context: &mut Context,
     head: &Head,
     is_plain: bool,
-) -> Result<(), Refusal> {
+) -> Result<Option<()>, Refusal> {
     let snapshot = &state.snapshot;
     let connection = context.connection.clone().ok_or(Code::Internal)?;
     let principal = context.record.principal.clone();
     let inbound = Inbound::new(session, &connection, &principal, head);
-    let calls = inbound.custom_calls(snapshot, context.hosts());
+    let calls = inbound.custom_calls(snapshot, &context.hosts);
     if calls.is_empty() {
-        return Ok(());
+        return Ok(Some(()));
     }
     let mut checked = Box::<Checked>::default();
     for call in calls {
@@ -145,7 +141,17 @@ pub(crate) async fn check(
             request_id: context.record.id.as_str(),
             body,
         };
-        let said = ask(waypoint, authorizer, upstream, &asked).await?;
+        let question = Question::of(authorizer, upstream, &asked);
+        let said = match question {
+            Err(error) => Err(error.into()),
+            Ok(question) => {
+                let answer = question.ask(waypoint, authorizer, upstream);
+                match or_interrupted(waypoint, session, answer).await {
+                    Ok(said) => said,
+                    Err(interruption) => return interruption.result(),
+                }
+            }
+        };
         let (allows, result) = match &said {
             Ok(Said::Allow { .. }) => (true, "allowed"),
             Ok(Said::Deny(_)) => (false, "denied"),
@@ -186,7 +192,7 @@ pub(crate) async fn check(
         }
     }
     context.checked = Some(checked);
-    Ok(())
+    Ok(Some(()))
 }
 
 /// As much of the body as the authorizer may see, and whether there is more. What is read stays
@@ -223,35 +229,71 @@ async fn see_body(
     Ok((whole.slice(..wanted.max_bytes), true))
 }
 
-/// The outer error ends the request, the inner one is the authorizer's.
-async fn ask(
-    waypoint: &Waypoint,
-    authorizer: &ExtAuthz,
-    upstream: &Arc<Upstream>,
-    asked: &Asked<'_>,
-) -> Result<Result<Said, CheckError>, Refusal> {
-    let until = Instant::now() + authorizer.timeout;
-    let call = Call {
-        connector: &waypoint.connector,
-        upstream,
-        patience: Patience {
+/// What is sent to an authorizer.
+struct Question {
+    head: RequestHead,
+    body: Bytes,
+}
+
+impl Question {
+    fn of(
+        authorizer: &ExtAuthz,
+        upstream: &Upstream,
+        asked: &Asked<'_>,
+    ) -> Result<Self, ExchangeError> {
+        match &authorizer.protocol {
+            ExtAuthzProtocol::Http(http) => http1::question(http, asked),
+            ExtAuthzProtocol::Grpc => grpc::question(authorizer, upstream, asked),
+        }
+    }
+
+    async fn ask(
+        self,
+        waypoint: &Waypoint,
+        authorizer: &ExtAuthz,
+        upstream: &Arc<Upstream>,
+    ) -> Result<Said, CheckError> {
+        let until = Instant::now() + authorizer.timeout;
+        let patience = Patience {
             connect: authorizer.timeout,
             until,
-        },
-    };
-    let answer = async {
-        match &authorizer.protocol {
-            ExtAuthzProtocol::Http(http) => http1::ask(&call, http, asked).await,
-            ExtAuthzProtocol::Grpc => {
-                let as_bytes = authorizer.body.is_some_and(|body| body.as_bytes);
-                grpc::ask(&call, asked, as_bytes, authorizer.timeout).await
+        };
+        let outgoing = Outgoing {
+            head: &self.head,
+            body: &self.body,
+        };
+        let said = async {
+            let answer = exchange::send(&waypoint.connector, upstream, outgoing, patience).await?;
+            match &authorizer.protocol {
+                ExtAuthzProtocol::Http(http) => http1::said(http, answer).await,
+                ExtAuthzProtocol::Grpc => grpc::said(answer).await,
+            }
+        };
+        let said = tokio::time::timeout_at(until, said);
+        said.await.unwrap_or(Err(ExchangeError::Timeout.into()))
+    }
+}
+
+/// Waits for an answer, unless there is nobody left to give it to. Where a body is still to be read
+/// nobody can tell whether its sender has gone.
+async fn or_interrupted<T>(
+    waypoint: &Waypoint,
+    session: &mut ServerSession,
+    answer: impl Future<Output = T>,
+) -> Result<T, Interruption> {
+    let is_read = session.is_body_done();
+    let interruption = async {
+        match is_read {
+            true => proxy::interrupted(waypoint, session).await,
+            false => {
+                proxy::ending(waypoint).await;
+                Interruption::Ending
             }
         }
     };
-    let answer = tokio::time::timeout_at(until, answer);
     tokio::select! {
-        said = answer => Ok(said.unwrap_or(Err(ExchangeError::Timeout.into()))),
-        () = proxy::ending(waypoint) => Interruption::Ending.result().map(|_: Option<()>| Err(CheckError::NotUnderstood)),
+        answer = answer => Ok(answer),
+        interruption = interruption => Err(interruption),
     }
 }
 

@@ -4,7 +4,9 @@
 mod admin;
 mod authorize;
 mod body;
+mod caller;
 mod coding;
+mod context;
 mod credential;
 mod edge;
 mod exchange;

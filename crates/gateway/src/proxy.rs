@@ -1,112 +1,38 @@
 //! The waypoint as Pingora sees it: one filter that routes, and native forwarding for plain routes.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use bytes::Bytes;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use smallvec::SmallVec;
 use tokio::sync::watch;
 use tracing::Instrument;
-use waypoint_config::{Listener, Route, RouteQuery, Snapshot, TokenPrincipal};
+use waypoint_config::{Route, RouteQuery};
 use waypoint_mesh::IdentitySource;
-use waypoint_policy::istio::{Claims, Verdict};
 use waypoint_policy::{Code, Principal, Refusal};
 
-use crate::authorize::{self, Inbound};
 use crate::body;
+use crate::caller::{Connection, is_trusted};
+use crate::context::Context;
 use crate::credential::Credentials;
 use crate::edge::{self, Head};
 use crate::exchange::Connector;
-use crate::ext_authz::{self, Checked, Denial};
-use crate::facts::Facts;
+use crate::ext_authz;
 use crate::headers;
 use crate::jwt;
 use crate::mcp_session::Sealer;
 use crate::mcp_tasks::Tasks;
 use crate::pipeline::{llm, mcp, plain};
-use crate::record::{Recent, Recorder, Remembered, RequestRecord};
+use crate::record::{Recent, Recorder, RequestRecord};
 use crate::respond::{self, Voice};
 use crate::serve::Phase;
 use crate::state::State;
-use crate::wire::HeadPhase;
-
-/// What is known about a downstream connection; travels in Pingora's `ProxyDigest`.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) principal: Principal,
-    pub(crate) identity_source: IdentitySource,
-    pub(crate) expires: Option<SystemTime>,
-    pub(crate) listener: Arc<str>,
-    pub(crate) peer: SocketAddr,
-    pub(crate) local: SocketAddr,
-    pub(crate) head_phase: Arc<HeadPhase>,
-}
-
-/// Who calls, where, and how we know: asked again at each generation while a stream runs.
-#[derive(Debug, Clone)]
-pub(crate) struct Caller {
-    pub(crate) principal: Principal,
-    listener: Arc<str>,
-    source: IdentitySource,
-    expires: Option<SystemTime>,
-    /// What the listener took the caller's token by.
-    token: Option<Arc<TokenPrincipal>>,
-}
-
-impl Caller {
-    pub(crate) fn of(context: &Context) -> Self {
-        Self {
-            principal: context.record.principal.clone(),
-            listener: Arc::clone(&context.record.listener),
-            source: context.record.identity_source,
-            expires: match &context.proven {
-                Some(proven) => Some(proven.expires),
-                None => (context.connection.as_ref()).and_then(|connection| connection.expires),
-            },
-            token: (context.proven.as_ref()).map(|proven| Arc::clone(&proven.by)),
-        }
-    }
-
-    /// Whether the listener is still there and the caller is still one that we know: of a trust
-    /// domain that is accepted, or vouched for by the operator.
-    pub(crate) fn is_known(&self, snapshot: &Snapshot) -> bool {
-        let mut listeners = snapshot.listeners.iter();
-        let Some(listener) = listeners.find(|listener| listener.name == self.listener) else {
-            return false;
-        };
-        match self.source {
-            IdentitySource::Developer => listener.developer.as_ref() == self.principal.spiffe(),
-            IdentitySource::Token => {
-                let mut tokens = listener.tokens.iter();
-                let by = self.token.as_ref();
-                by.is_some_and(|by| tokens.any(|token| token.is_same(by)))
-                    && is_trusted(&self.principal, self.expires, snapshot)
-            }
-            _ => is_trusted(&self.principal, self.expires, snapshot),
-        }
-    }
-}
-
-/// Whether a principal is of a trust domain that is accepted now, and its certificate not over. It is
-/// verified when its connection begins, which may be long ago.
-fn is_trusted(principal: &Principal, expires: Option<SystemTime>, snapshot: &Snapshot) -> bool {
-    if expires.is_some_and(|end| SystemTime::now() > end) {
-        return false;
-    }
-    let domains = &snapshot.parameters.trust_domains;
-    principal
-        .spiffe()
-        .is_none_or(|id| domains.iter().any(|domain| domain == id.trust_domain()))
-}
 
 /// The request path. One for the whole process.
 #[derive(Debug)]
@@ -121,197 +47,6 @@ pub(crate) struct Waypoint {
     pub(crate) sealer: Sealer,
     pub(crate) tasks: Tasks,
     pub(crate) recent: Recent,
-}
-
-/// One request on its way.
-pub(crate) struct Context {
-    recorder: Arc<Recorder>,
-    /// Whether the record has been written.
-    finished: bool,
-    pub(crate) state: Arc<State>,
-    pub(crate) record: RequestRecord,
-    pub(crate) connection: Option<Arc<Connection>>,
-    /// What was asked for, as routing and policy see it.
-    pub(crate) head: Option<Arc<Head>>,
-    /// Where the route may lead.
-    hosts: SmallVec<[Arc<str>; 2]>,
-    /// Who a token said is calling, where that is how it is said.
-    proven: Option<Box<jwt::Proven>>,
-    /// What the request's token says, if it brought one.
-    claims: Option<Arc<Claims>>,
-    /// What policies see of the request.
-    pub(crate) facts: Facts,
-    /// What external authorizers said, where any was asked.
-    pub(crate) checked: Option<Box<Checked>>,
-    /// What Istio's policies said; those of the agents' own kinds build on it.
-    pub(crate) verdict: Verdict,
-    pub(crate) voice: Voice,
-    pub(crate) plain: Option<Box<plain::Forward>>,
-}
-
-/// A request whose connection is dropped leaves its event all the same.
-impl Drop for Context {
-    fn drop(&mut self) {
-        if !self.finished && self.connection.is_some() {
-            self.recorder.abandon(&mut self.record);
-        }
-    }
-}
-
-impl Context {
-    /// What Istio's policies in a snapshot say of this request.
-    pub(crate) fn judge(&self, session: &ServerSession, snapshot: &Snapshot) -> Verdict {
-        match (&self.connection, &self.head) {
-            (Some(connection), Some(head)) => {
-                let inbound = Inbound::new(session, connection, &self.record.principal, head);
-                let checked = self.checked.as_ref();
-                let custom = checked.map_or(&[][..], |checked| &checked.verdicts);
-                let claims = self.claims(snapshot).map(|claims| &**claims);
-                let inbound = inbound.with(claims, custom);
-                inbound.judge(snapshot, &self.hosts)
-            }
-            _ => Verdict::default(),
-        }
-    }
-
-    /// Where the route may lead.
-    pub(crate) fn hosts(&self) -> &[Arc<str>] {
-        &self.hosts
-    }
-
-    /// Whether the caller's connection is TLS.
-    pub(crate) fn is_tls(&self) -> bool {
-        self.listener()
-            .is_some_and(|(_, listener)| listener.tls.is_some())
-    }
-
-    /// The body of the request, which may have been read already.
-    ///
-    /// # Errors
-    /// As [`body::read`].
-    pub(crate) async fn read_body(
-        &mut self,
-        session: &mut ServerSession,
-        limit_bytes: usize,
-        between_pieces: Duration,
-    ) -> Result<Bytes, Refusal> {
-        let read = self
-            .checked
-            .as_mut()
-            .and_then(|checked| checked.body.take());
-        match read {
-            None => body::read(session, limit_bytes, between_pieces).await,
-            Some(body) if body.len() > limit_bytes => Err(body::too_large(limit_bytes)),
-            Some(body) => Ok(body),
-        }
-    }
-
-    /// Changes the head of an answer as external authorizers want it.
-    pub(crate) fn change_answer(&self, head: &mut ResponseHeader) -> Result<()> {
-        match &self.checked {
-            Some(checked) => checked.answer.apply_answer(head),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether an external authorizer denied, or was needed and could not be asked.
-    fn is_denied(&self) -> bool {
-        self.denial().is_some()
-    }
-
-    fn denial(&self) -> Option<&Denial> {
-        self.checked.as_ref()?.denial.as_ref()
-    }
-
-    /// Whether Istio's policies let the request go on.
-    fn permit(&self) -> Result<(), Refusal> {
-        let permitted = self.verdict.permit();
-        let Some(denial) = self.denial() else {
-            return permitted;
-        };
-        let code = match denial.failed {
-            true => Code::AuthorizerUnavailable,
-            false => Code::Forbidden,
-        };
-        let by = permitted.err().and_then(|refusal| refusal.by);
-        let refusal = Refusal::new(code);
-        Err(match by {
-            Some(by) => refusal.decided_by(by),
-            None => refusal,
-        })
-    }
-
-    /// What is kept of a request that has ended and whose record is written.
-    fn remembered(&mut self, session: &ServerSession) -> Option<Remembered> {
-        let connection = self.connection.as_ref()?;
-        let peer = connection.peer.ip().to_canonical();
-        let remote = match self.state.snapshot.policy.has_istio() {
-            true => authorize::forwarded_for(&session.req_header().headers),
-            false => None,
-        };
-        let record = &mut self.record;
-        Some(Remembered {
-            id: record.id,
-            time: record.time,
-            generation: record.generation,
-            listener: Arc::clone(&record.listener),
-            principal: std::mem::replace(&mut record.principal, Principal::Anonymous),
-            identity_source: record.identity_source,
-            peer: connection.peer,
-            local: connection.local,
-            remote: remote.unwrap_or(peer),
-            head: self.head.take(),
-            hosts: std::mem::take(&mut self.hosts),
-            custom: self
-                .checked
-                .take()
-                .map_or_else(Vec::new, |checked| checked.verdicts),
-            verdict: std::mem::take(&mut self.verdict),
-            route: record.route.take(),
-            action: std::mem::take(&mut record.action),
-            allowed: record.allowed,
-            by: record.by.take(),
-            would_deny: std::mem::take(&mut record.would_deny),
-            code: record.code,
-            status: record.status,
-            is_cut: false,
-        })
-    }
-
-    /// What policies of a snapshot see of this request.
-    pub(crate) fn facts(&self, session: &ServerSession, snapshot: &Snapshot) -> Facts {
-        match (&self.connection, &self.head) {
-            (Some(connection), Some(head)) => {
-                let (head, port) = (Arc::clone(head), connection.local.port());
-                Facts::new(
-                    snapshot,
-                    session,
-                    head,
-                    port,
-                    self.claims(snapshot).cloned(),
-                )
-            }
-            _ => Facts::default(),
-        }
-    }
-
-    /// What the request's token says, as long as there is a rule that takes tokens of its issuer.
-    fn claims(&self, snapshot: &Snapshot) -> Option<&Arc<Claims>> {
-        let claims = self.claims.as_ref()?;
-        let issuer = claims.text("iss");
-        let mut policies = snapshot.authentication.iter();
-        let taken = policies.any(|policy| {
-            let about = policy.always || self.hosts.iter().any(|host| policy.is_about(host));
-            about && policy.rules.iter().any(|rule| rule.issuer == issuer)
-        });
-        taken.then_some(claims)
-    }
-
-    fn listener(&self) -> Option<(usize, &Listener)> {
-        let name = &self.connection.as_ref()?.listener;
-        let mut listeners = self.state.snapshot.listeners.iter().enumerate();
-        listeners.find(|(_, listener)| listener.name == *name)
-    }
 }
 
 fn connection(session: &ServerSession) -> Option<Arc<Connection>> {
@@ -402,7 +137,10 @@ impl Waypoint {
             context.hosts = state.snapshot.hosts_behind(route);
             if !state.snapshot.ext_authz.is_empty() {
                 let check = ext_authz::check(self, &state, session, context, &head, is_plain);
-                Box::pin(check).await?;
+                if Box::pin(check).await?.is_none() {
+                    context.record.downstream_gone = true;
+                    return Ok(true);
+                }
             }
             // Who has been denied is not asked for a token.
             let is_denied = context.is_denied();
@@ -504,22 +242,7 @@ impl ProxyHttp for Proxy {
 
     fn new_ctx(&self) -> Box<Context> {
         let state = self.0.state.load_full();
-        Box::new(Context {
-            recorder: Arc::clone(&self.0.recorder),
-            finished: false,
-            record: RequestRecord::new(&state.snapshot),
-            state,
-            connection: None,
-            head: None,
-            hosts: SmallVec::new(),
-            proven: None,
-            claims: None,
-            checked: None,
-            facts: Facts::default(),
-            verdict: Verdict::default(),
-            voice: Voice::Text,
-            plain: None,
-        })
+        Box::new(Context::new(state, Arc::clone(&self.0.recorder)))
     }
 
     /// None: answers pass as they are.

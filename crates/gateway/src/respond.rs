@@ -8,10 +8,10 @@ use waypoint_llm::{Dialect, refusal_body, refusal_headers};
 use waypoint_mcp::McpRefusal;
 use waypoint_policy::{Code, Refusal};
 
+use crate::context::Context;
 use crate::exchange::Answer;
 use crate::ext_authz::Denial;
 use crate::headers;
-use crate::proxy::Context;
 use crate::record::RequestId;
 
 /// In whose words a refusal is written.

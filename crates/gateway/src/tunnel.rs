@@ -13,7 +13,8 @@ use pingora_proxy::HttpProxy;
 use tokio::sync::watch;
 use waypoint_mesh::{HttpVersion, Tunnel};
 
-use crate::proxy::{Connection, Proxy, Waypoint};
+use crate::caller::Connection;
+use crate::proxy::{Proxy, Waypoint};
 use crate::wire::{HeadGuard, HeadPhase, Wire};
 
 /// How long a connection may wait for its first request; each request sets its own for the next.

@@ -5,19 +5,20 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use prost::Message;
+use waypoint_config::ExtAuthz;
 
 use super::changes::{Changes, How};
 use super::proto::{
     Address, AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValueOption,
     HttpRequest, HttpResponse, OkHttpResponse, Peer, Request, SocketAddress, Timestamp,
 };
-use super::{ANSWER_MAX_BYTES, Asked, Call, CheckError, Denial, Said, denial_status};
-use crate::exchange::{self, ExchangeError, Outgoing, RequestHead};
+use super::{ANSWER_MAX_BYTES, Asked, CheckError, Denial, Question, Said, denial_status};
+use crate::exchange::{Answer, ExchangeError, RequestHead, Upstream};
 use crate::headers::is_hop_by_hop;
 use crate::pipeline::llm::own_fields;
 
@@ -29,19 +30,26 @@ const TIMEOUT_MAX_MS: u128 = 99_999_999;
 /// Tells an authorizer whether it sees the whole body.
 const PARTIAL: &str = "x-envoy-auth-partial-body";
 
-pub(super) async fn ask(
-    call: &Call<'_>,
+/// The call of `Check`.
+pub(super) fn question(
+    authorizer: &ExtAuthz,
+    upstream: &Upstream,
     asked: &Asked<'_>,
-    as_bytes: bool,
-    timeout: Duration,
-) -> Result<Said, CheckError> {
+) -> Result<Question, ExchangeError> {
+    let as_bytes = authorizer.body.is_some_and(|body| body.as_bytes);
     let body = framed(&request(asked, as_bytes));
-    let head = head(call, &body, timeout)?;
-    let outgoing = Outgoing {
-        head: &head,
-        body: &body,
-    };
-    let mut answer = exchange::send(call.connector, call.upstream, outgoing, call.patience).await?;
+    let mut head = RequestHead::new(Method::POST, PATH)?;
+    own_fields(&mut head, upstream.endpoint(), &body)?;
+    head.push(&header::TE, b"trailers")?;
+    head.push(&header::CONTENT_TYPE, b"application/grpc")?;
+    let timeout = authorizer.timeout.as_millis().clamp(1, TIMEOUT_MAX_MS);
+    let name = HeaderName::from_static("grpc-timeout");
+    head.push(&name, format!("{timeout}m").as_bytes())?;
+    Ok(Question { head, body })
+}
+
+/// What an answer means.
+pub(super) async fn said(mut answer: Answer) -> Result<Said, CheckError> {
     if answer.status() != 200 {
         return Err(CheckError::Status(answer.status()));
     }
@@ -57,18 +65,7 @@ pub(super) async fn ask(
     }
     let message = message(&body).ok_or(CheckError::NotUnderstood)?;
     let response = CheckResponse::decode(message).map_err(|_| CheckError::NotUnderstood)?;
-    said(response)
-}
-
-fn head(call: &Call<'_>, body: &Bytes, timeout: Duration) -> Result<RequestHead, ExchangeError> {
-    let mut head = RequestHead::new(Method::POST, PATH)?;
-    own_fields(&mut head, call.upstream.endpoint(), body)?;
-    head.push(&header::TE, b"trailers")?;
-    head.push(&header::CONTENT_TYPE, b"application/grpc")?;
-    let timeout = format!("{}m", timeout.as_millis().clamp(1, TIMEOUT_MAX_MS));
-    let name = HeaderName::from_static("grpc-timeout");
-    head.push(&name, timeout.as_bytes())?;
-    Ok(head)
+    verdict(response)
 }
 
 fn framed(message: &impl Message) -> Bytes {
@@ -193,7 +190,7 @@ fn address(address: SocketAddr) -> Address {
     }
 }
 
-fn said(response: CheckResponse) -> Result<Said, CheckError> {
+fn verdict(response: CheckResponse) -> Result<Said, CheckError> {
     // Without a status its code is 0, as for every absent field.
     let code = response.status.map_or(0, |status| status.code);
     match (code, response.http_response) {
@@ -310,6 +307,6 @@ mod tests {
             status: None,
             http_response: Some(HttpResponse::Denied(DeniedHttpResponse::default())),
         };
-        assert!(said(both).is_err());
+        assert!(verdict(both).is_err());
     }
 }

@@ -9,8 +9,8 @@ use waypoint_config::HttpAuthz;
 use waypoint_policy::istio::TextMatch;
 
 use super::changes::{Changes, How};
-use super::{ANSWER_MAX_BYTES, Asked, Call, CheckError, Denial, Said, denial_status};
-use crate::exchange::{self, ExchangeError, Outgoing, RequestHead};
+use super::{ANSWER_MAX_BYTES, Asked, CheckError, Denial, Question, Said, denial_status};
+use crate::exchange::{Answer, ExchangeError, RequestHead};
 use crate::headers::is_hop_by_hop;
 
 /// Headers of the caller that go upstream no longer, named by an answer that allows.
@@ -18,16 +18,19 @@ const TO_REMOVE: &str = "x-envoy-auth-headers-to-remove";
 /// Tells an authorizer whether it sees the whole body.
 const PARTIAL: HeaderName = HeaderName::from_static("x-envoy-auth-partial-body");
 
-pub(super) async fn ask(
-    call: &Call<'_>,
+/// The caller's request as the authorizer sees it.
+pub(super) fn question(
     authorizer: &HttpAuthz,
     asked: &Asked<'_>,
-) -> Result<Said, CheckError> {
-    let nothing = Bytes::new();
-    let body = asked.body.as_ref().map_or(&nothing, |(body, _)| body);
-    let head = head(authorizer, asked, body)?;
-    let outgoing = Outgoing { head: &head, body };
-    let mut answer = exchange::send(call.connector, call.upstream, outgoing, call.patience).await?;
+) -> Result<Question, ExchangeError> {
+    let body = asked.body.as_ref().map(|(body, _)| body.clone());
+    let body = body.unwrap_or_default();
+    let head = head(authorizer, asked, &body)?;
+    Ok(Question { head, body })
+}
+
+/// What an answer means.
+pub(super) async fn said(authorizer: &HttpAuthz, mut answer: Answer) -> Result<Said, CheckError> {
     let status = answer.status();
     let headers = answer.take_headers();
     let body = answer.body(ANSWER_MAX_BYTES).await?;

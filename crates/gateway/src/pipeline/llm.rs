@@ -15,10 +15,11 @@ use waypoint_policy::{Action, Code, Decision, Operation, Permit, Query, Refusal,
 
 use super::{llm_answer, llm_stream};
 use crate::body;
+use crate::context::Context;
 use crate::edge::Head;
 use crate::exchange::{self, Answer, ExchangeError, Outgoing, Patience, RequestHead};
 use crate::headers::{self, Passing};
-use crate::proxy::{Context, Waypoint, interrupted};
+use crate::proxy::{Waypoint, interrupted};
 use crate::respond::Voice;
 
 /// An error answer is read so far to learn whether trying again makes sense, and to pass it on.

@@ -8,8 +8,9 @@ use waypoint_policy::{Action, Code, Operation, Query, Refusal};
 
 use super::llm::{Answered, Prepared, targets};
 use crate::coding::Decoder;
+use crate::context::Context;
 use crate::exchange::{Answer, ExchangeError};
-use crate::proxy::{Context, Waypoint, interrupted};
+use crate::proxy::{Waypoint, interrupted};
 use crate::respond;
 
 /// The whole body of an answer, without its content coding.

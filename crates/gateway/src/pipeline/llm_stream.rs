@@ -8,9 +8,11 @@ use waypoint_policy::{Action, Code, ObjectName, Query, Refusal};
 
 use super::llm::{Answered, targets};
 use super::stream::{Next, Waiter, write};
+use crate::caller::Caller;
 use crate::coding::Decoder;
+use crate::context::Context;
 use crate::exchange::ExchangeError;
-use crate::proxy::{Caller, Context, WRITE_TIMEOUT, Waypoint};
+use crate::proxy::{WRITE_TIMEOUT, Waypoint};
 use crate::respond;
 
 /// What a running stream was permitted to do, in names that outlive a snapshot.

@@ -17,10 +17,12 @@ use waypoint_policy::{By, Code, Refusal};
 use super::mcp_refuse::{accepted, deny, method_not_allowed, refuse};
 use super::mcp_scope::{Deed, Deeds, Resolved, Scope};
 use super::{llm, mcp_answer};
+use crate::caller::Caller;
+use crate::context::Context;
 use crate::edge::{self, Head};
 use crate::exchange::{self, Answer, Outgoing, Patience, RequestHead};
 use crate::headers::{self, Passing};
-use crate::proxy::{Caller, Context, Waypoint, interrupted};
+use crate::proxy::{Waypoint, interrupted};
 
 /// A message that may be forwarded.
 pub(super) struct Forward {

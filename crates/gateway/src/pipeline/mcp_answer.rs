@@ -20,9 +20,10 @@ use super::mcp_refuse::refuse;
 use super::mcp_scope::{Deed, Resolved, Scope};
 use super::stream::{Next, Waiter, write};
 use crate::coding::Decoder;
+use crate::context::Context;
 use crate::exchange::{Answer, ExchangeError};
 use crate::mcp_tasks::Made;
-use crate::proxy::{Context, WRITE_TIMEOUT, Waypoint, interrupted};
+use crate::proxy::{WRITE_TIMEOUT, Waypoint, interrupted};
 use crate::respond;
 
 /// Gives an upstream's answer to the caller.

@@ -5,7 +5,7 @@ use pingora_core::protocols::http::ServerSession;
 use waypoint_mcp::{Call, CallKind, Denial, McpRefusal};
 use waypoint_policy::{By, Code, Refusal};
 
-use crate::proxy::Context;
+use crate::context::Context;
 use crate::respond;
 
 /// Denies what a call names.

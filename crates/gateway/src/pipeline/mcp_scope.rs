@@ -9,9 +9,10 @@ use waypoint_mcp::{Call, ListKind};
 use waypoint_policy::istio::Verdict;
 use waypoint_policy::{Action, Arguments, Decision, ObjectName, Query, Secret, ServerId, TargetId};
 
+use crate::caller::Caller;
+use crate::context::Context;
 use crate::facts::Facts;
 use crate::mcp_tasks::{Made, Tasks};
-use crate::proxy::{Caller, Context};
 use crate::state::State;
 
 /// What a request may do, in names that outlive a snapshot; asked for each listed item, and

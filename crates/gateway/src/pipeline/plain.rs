@@ -18,9 +18,11 @@ use waypoint_config::{
 use waypoint_policy::istio::Verdict;
 use waypoint_policy::{Action, Code, Decision, ObjectName, Query, Refusal};
 
+use crate::caller::Caller;
+use crate::context::Context;
 use crate::edge::{self, Head};
 use crate::facts::Facts;
-use crate::proxy::{Caller, Context, Waypoint};
+use crate::proxy::Waypoint;
 use crate::respond::{self, Voice};
 use crate::serve::Phase;
 

@@ -340,7 +340,8 @@ impl Gateway {
                 let proxy = Arc::clone(&proxy);
                 let connection =
                     tunnel::serve(proxy, Arc::clone(&waypoint), tunnel, closing.clone());
-                let connection = cut.clone().run_until_cancelled_owned(connection);
+                // Boxed: each of the futures around it would set its size aside twice.
+                let connection = cut.clone().run_until_cancelled_owned(Box::pin(connection));
                 let tracked = tracker.track_future(connection);
                 async move {
                     let _ = tracked.await;

@@ -69,7 +69,7 @@ pub(crate) async fn serve(
         HttpVersion::Http1 => {
             http1(&proxy, stream, &closing, None).await;
             if let Some(code) = connection.head_phase.refused() {
-                waypoint.head_refused(&connection, code).await;
+                Box::pin(waypoint.head_refused(&connection, code)).await;
             }
         }
         HttpVersion::Http2 => {

@@ -564,7 +564,7 @@ async fn explain_and_matrix_tell_of_it() {
     for line in [
         "ann,spiffe://cluster.local/ns/agents/sa/ann,mcp,agents/tools/tools,MCPProxy/agents/tools/tools,echo,allow,XAccessPolicy agents/some rule ann",
         "ann,spiffe://cluster.local/ns/agents/sa/ann,mcp,agents/tools/tools,MCPProxy/agents/tools/tools,*,deny,XAccessPolicy agents/some",
-        "elsewhere/eve,spiffe://cluster.local/ns/elsewhere/sa/eve,mcp,agents/tools/tools,MCPProxy/agents/tools/tools,echo,deny,XAccessPolicy agents/some",
+        "elsewhere/eve,spiffe://cluster.local/ns/elsewhere/sa/eve,mcp,agents/tools/tools,MCPProxy/agents/tools/tools,echo,conditional,XAccessPolicy agents/some rule far,x-env as rule far has it",
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }

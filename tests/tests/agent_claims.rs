@@ -503,9 +503,8 @@ async fn explain_and_matrix_tell_of_tokens() {
     let (exit, said) = world.waypoint.command(&["matrix", "-o", "csv"], "").await;
     assert_eq!(exit, Some(0), "{said}");
     for line in [
-        "any other in agents with a token of https://issuer.example with role engineer,,mcp,agents/tools/tools,MCPProxy/agents/tools/tools,*,allow,AgentPolicy agents/some rule engineers",
-        "bob with a token of https://issuer.example with [team][name] a*,spiffe://cluster.local/ns/agents/sa/bob,mcp,agents/tools/tools,MCPProxy/agents/tools/tools,*,allow,AgentPolicy agents/some rule bob",
-        "\nbob,spiffe://cluster.local/ns/agents/sa/bob,mcp,agents/tools/tools,MCPProxy/agents/tools/tools,*,deny,Default no rule allows this",
+        "any other in agents,,mcp,agents/tools/tools,MCPProxy/agents/tools/tools,*,conditional,AgentPolicy agents/some rule engineers,a token of https://issuer.example with role engineer",
+        "\nbob,spiffe://cluster.local/ns/agents/sa/bob,mcp,agents/tools/tools,MCPProxy/agents/tools/tools,*,conditional,AgentPolicy agents/some rule engineers,a token of https://issuer.example with role engineer; or a token of https://issuer.example with [team][name] a*",
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }

@@ -445,3 +445,62 @@ async fn nobody_is_asked_for_a_caller_that_has_gone() {
     assert_ne!(event["status"], 200, "{event}");
     assert!(parts.app.seen().is_empty());
 }
+
+/// Found by attack: each of these once passed without, or in spite of, what the authorizer said.
+#[tokio::test]
+async fn a_denial_holds_whatever_the_request_or_the_answer_looks_like() {
+    let denies = Upstream::start(|seen: &Seen| {
+        // To HEAD a length without a body (RFC 9110 §9.3.2).
+        let body = if seen.method() == "HEAD" {
+            ""
+        } else {
+            "no way"
+        };
+        Reply::raw(format!(
+            "HTTP/1.1 403 Forbidden\r\ncontent-length: 6\r\n\r\n{body}"
+        ))
+    })
+    .await;
+    let cut = Upstream::always(
+        Reply::raw("HTTP/1.1 403 Forbidden\r\ncontent-length: 10\r\n\r\ncut").then(Step::Close),
+    )
+    .await;
+    let parts = Parts::new().await;
+    for authorizer in [&denies, &cut] {
+        let waypoint = parts
+            .start(&[
+                mesh(authorizer, "failOpen: true\ntimeout: 2s"),
+                custom("ask", "authz", ASKED),
+            ])
+            .await;
+        for request in [
+            get("/asked"),
+            Request::new("HEAD", "/asked").host("app.example.com"),
+            get("/asked?q=\u{e9}"),
+        ] {
+            let answer = ask(&waypoint, &request).await;
+            assert_eq!(answer.status, 403, "{request:?}: {}", answer.text());
+        }
+    }
+    assert!(parts.app.seen().is_empty());
+    assert_eq!(denies.last().target(), "/asked?q=%C3%A9");
+}
+
+#[tokio::test]
+async fn what_connection_names_is_not_what_is_put_there_later() {
+    let headers = [("x-user", "ann")];
+    let authorizer = Upstream::always(Reply::whole(200, &headers, "")).await;
+    let parts = Parts::new().await;
+    let fields = "headersToUpstreamOnAllow: [x-user]";
+    let waypoint = parts
+        .start(&[mesh(&authorizer, fields), custom("ask", "authz", ASKED)])
+        .await;
+    let request = get("/asked")
+        .header("connection", "x-user, keep-alive, x-other")
+        .header("x-user", "forged")
+        .header("x-other", "1");
+    assert_eq!(ask(&waypoint, &request).await.status, 200);
+    let forwarded = parts.app.only();
+    assert_eq!(forwarded.fields("x-user").collect::<Vec<_>>(), ["ann"]);
+    assert_eq!(forwarded.header("x-other"), None);
+}

@@ -120,7 +120,13 @@ impl Summary {
     fn of(snapshot: &Snapshot) -> Self {
         let count =
             |wanted: fn(&Route) -> bool| snapshot.routes.iter().filter(|r| wanted(r)).count();
-        let policies = snapshot.policy.policies();
+        let policy = &snapshot.policy;
+        let own = policy.policies().iter().map(|policy| policy.rules.len());
+        let istio = policy.istio_policies().iter();
+        let istio = istio.map(|policy| policy.rules.len());
+        let access = policy.access_policies();
+        let access = access.map(|policy| policy.rules.iter().flatten().count());
+        let rules: Vec<usize> = own.chain(istio).chain(access).collect();
         Self {
             listeners: snapshot.listeners.len(),
             llm_routes: count(|route| matches!(route, Route::Llm(_))),
@@ -128,8 +134,8 @@ impl Summary {
             http_routes: count(|route| matches!(route, Route::Plain(_))),
             providers: snapshot.providers.len(),
             servers: snapshot.servers.len(),
-            policies: policies.len(),
-            rules: policies.iter().map(|policy| policy.rules.len()).sum(),
+            policies: rules.len(),
+            rules: rules.iter().sum(),
         }
     }
 }

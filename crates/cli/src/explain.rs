@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use serde::Serialize;
-use waypoint_policy::{By, Code, Effect, Kind, Mode, Outcome, RuleName, TraceEntry};
+use waypoint_policy::{By, Code, Does, Kind, Mode, Outcome, RuleName, TraceEntry};
 
 use crate::configuration::{self, GatewayName};
 use crate::output;
@@ -204,16 +204,20 @@ fn trace_line(entry: &TraceEntry, paint: Paint) -> String {
         false => format!(" rule {}", entry.rule),
     };
     let effect = match entry.effect {
-        Effect::Allow => "Allow",
-        Effect::Deny => "Deny",
+        Does::Allow => "Allow",
+        Does::Deny => "Deny",
+        Does::Custom => "Custom",
+        Does::Audit => "Audit",
     };
     let mode = match entry.mode {
         Mode::Enforce => "",
         Mode::DryRun => ", dry run",
     };
     let outcome = match (&entry.outcome, entry.effect) {
-        (Outcome::Matched, Effect::Allow) => paint.good("matched"),
-        (Outcome::Matched, Effect::Deny) => paint.bad("matched"),
+        (Outcome::Matched, Does::Allow) => paint.good("matched"),
+        (Outcome::Matched, Does::Deny) => paint.bad("matched"),
+        (Outcome::Matched, Does::Custom) => paint.bad("matched, and its authorizer did not allow"),
+        (Outcome::Matched, Does::Audit) => "matched".to_owned(),
         // Who asked stands above.
         (
             Outcome::NotMatched {

@@ -97,6 +97,23 @@ struct Asked<'a> {
     body: Option<(Bytes, bool)>,
 }
 
+impl Asked<'_> {
+    /// Path and query. Bytes that may stand in no target are escaped (RFC 3986 §2.1).
+    fn target(&self) -> String {
+        let mut target = self.head.path.to_string();
+        if !self.head.query.is_empty() {
+            target.push('?');
+            for byte in self.head.query.bytes() {
+                match byte.is_ascii_graphic() {
+                    true => target.push(char::from(byte)),
+                    false => target.push_str(&format!("%{byte:02X}")),
+                }
+            }
+        }
+        target
+    }
+}
+
 /// Asks whom CUSTOM rules want asked about this request, one after the other, until one denies; and
 /// changes the request as they say. What they said is in [`Context::checked`]; nothing comes of it
 /// when the caller has gone.
@@ -143,7 +160,8 @@ pub(crate) async fn check(
         };
         let question = Question::of(authorizer, upstream, &asked);
         let said = match question {
-            Err(error) => Err(error.into()),
+            // What nobody can be asked about is no reason to go on without.
+            Err(_) => return Err(Code::BadRequest.into()),
             Ok(question) => {
                 let answer = question.ask(waypoint, authorizer, upstream);
                 match or_interrupted(waypoint, session, answer).await {

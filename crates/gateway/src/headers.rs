@@ -108,10 +108,20 @@ pub(crate) fn strip_named(head: &mut RequestHeader) {
     if !head.headers.contains_key(header::CONNECTION) {
         return;
     }
-    for name in named_by_connection(&head.headers) {
-        if !is_hop_by_hop(&name) && name != "close" {
-            head.remove_header(&name);
-        }
+    let named = named_by_connection(&head.headers);
+    let (kept, gone): (Vec<HeaderName>, Vec<HeaderName>) = named
+        .into_iter()
+        .partition(|name| is_hop_by_hop(name) || name == "close");
+    if gone.is_empty() {
+        return;
+    }
+    for name in &gone {
+        head.remove_header(name);
+    }
+    // Else what is put there later, by an authorizer or from a token, would go as well.
+    head.remove_header(&header::CONNECTION);
+    for name in kept {
+        let _ = head.append_header(header::CONNECTION, name.as_str());
     }
 }
 

@@ -158,6 +158,11 @@ impl Waypoint {
             context.verdict = context.judge(session, &state.snapshot);
             context.record.judged(&context.verdict);
             context.permit()?;
+            let now = self.state.load();
+            if now.snapshot.generation != state.snapshot.generation {
+                // An authorizer or an issuer may have taken long: who was locked out meanwhile is.
+                context.judge(session, &now.snapshot).permit()?;
+            }
         }
         match route {
             Route::Llm(route) => {

@@ -86,6 +86,11 @@ pub(crate) async fn refuse(
     let mut head = head(status, id)?;
     if let Some(Denial { headers, body, .. }) = denial {
         for (name, value) in &headers {
+            // Our own words follow, which have a type of their own.
+            let is_of_body = name.as_str().starts_with("content-");
+            if name == "x-request-id" || (body.is_empty() && is_of_body) {
+                continue;
+            }
             head.append_header(name, value)?;
         }
         if !body.is_empty() {

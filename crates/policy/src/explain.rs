@@ -51,6 +51,28 @@ impl Serialize for Explanation {
     }
 }
 
+/// What a rule does when it matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Does {
+    /// It allows.
+    Allow,
+    /// It denies.
+    Deny,
+    /// It denies unless its external authorizer allows.
+    Custom,
+    /// It marks the request.
+    Audit,
+}
+
+impl From<Effect> for Does {
+    fn from(effect: Effect) -> Self {
+        match effect {
+            Effect::Allow => Self::Allow,
+            Effect::Deny => Self::Deny,
+        }
+    }
+}
+
 /// What one rule thought.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TraceEntry {
@@ -61,7 +83,7 @@ pub struct TraceEntry {
     /// The rule; empty for a policy that has none.
     pub rule: Arc<str>,
     /// What the rule does.
-    pub effect: Effect,
+    pub effect: Does,
     /// Whether its policy is in force.
     pub mode: Mode,
     /// Whether it matched.

@@ -37,7 +37,7 @@ pub use arguments::{
     PointerError, Scalar, TextPattern,
 };
 pub use decision::{By, Decision, Permit, RuleName};
-pub use explain::{Explanation, Ids, Names, Outcome, TraceEntry};
+pub use explain::{Does, Explanation, Ids, Names, Outcome, TraceEntry};
 pub use facts::Facts;
 pub use identity_header::is_identity_header;
 pub use object::{Kind, ObjectName, ObjectRef, ProviderId, ServerId, TargetId, UnknownKind};

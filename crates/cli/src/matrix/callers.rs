@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use waypoint_config::Snapshot;
 use waypoint_policy::access::Source;
-use waypoint_policy::istio::{Attribute, Claims, TextMatch, Value};
-use waypoint_policy::{self as policy, Principal, SpiffeId, SpiffePattern};
+use waypoint_policy::istio::{Attribute, TextMatch, Value};
+use waypoint_policy::{Principal, SpiffeId, SpiffePattern};
 
 /// What stands for every service account that has no row of its own. No Kubernetes name has `_`.
 const OTHER: &str = "_any_other_";
@@ -17,8 +17,6 @@ const ELSEWHERE: &str = "_elsewhere_";
 pub(super) struct Caller {
     pub(super) label: String,
     pub(super) principal: Principal,
-    /// What the caller's token says, where rules ask for one.
-    pub(super) claims: Option<Claims>,
     is_one: bool,
 }
 
@@ -91,7 +89,6 @@ pub(super) fn callers(snapshot: &Snapshot) -> Vec<Caller> {
     let one = |id: SpiffeId| Caller {
         label: short(&id, domain, own),
         principal: id.into(),
-        claims: None,
         is_one: true,
     };
     let mut callers: Vec<Caller> = exact.into_iter().map(one).collect();
@@ -121,75 +118,15 @@ pub(super) fn callers(snapshot: &Snapshot) -> Vec<Caller> {
         Some(Caller {
             label,
             principal,
-            claims: None,
             is_one: false,
         })
     }));
-    let with_token = with_tokens(snapshot, &callers);
-    callers.extend(with_token);
     callers.push(Caller {
         label: "anonymous".into(),
         principal: Principal::Anonymous,
-        claims: None,
         is_one: false,
     });
     callers
-}
-
-/// The callers that rules ask for a token, each with one that will do, as the first of the other
-/// rows that it is about; those that are known by a token alone, as what stands for many.
-fn with_tokens(snapshot: &Snapshot, others: &[Caller]) -> Vec<Caller> {
-    let policies = snapshot.policy.policies().iter();
-    let rules = policies.flat_map(|policy| &policy.rules);
-    let mut found: Vec<Caller> = Vec::new();
-    for caller in rules.filter_map(|rule| rule.from.as_ref()).flatten() {
-        let Some(token) = &caller.jwt else {
-            continue;
-        };
-        let mut others = others.iter();
-        let by_token_alone = policy::Caller {
-            jwt: caller.jwt.clone(),
-            ..policy::Caller::default()
-        };
-        let is_meant = |other: &&Caller| {
-            let is_fit = *caller != by_token_alone || !other.is_one;
-            is_fit && snapshot.policy.names(caller, &other.principal)
-        };
-        let Some(other) = others.find(is_meant) else {
-            continue;
-        };
-        let label = format!("{} with {token}", other.label);
-        if found.iter().all(|known| known.label != label) {
-            found.push(Caller {
-                label,
-                principal: other.principal.clone(),
-                claims: Some(claims(token)),
-                is_one: other.is_one,
-            });
-        }
-    }
-    found
-}
-
-/// Claims that will do. A value with `*` stands for every value of that form.
-fn claims(token: &policy::Token) -> Claims {
-    let mut claims = serde_json::Map::new();
-    for rule in &token.claims {
-        let (Some(value), Some((last, outer))) = (rule.values.first(), rule.path.split_last())
-        else {
-            continue;
-        };
-        let mut at = Some(&mut claims);
-        for name in outer {
-            let inner = at.map(|at| at.entry(&**name).or_insert_with(|| serde_json::json!({})));
-            at = inner.and_then(serde_json::Value::as_object_mut);
-        }
-        if let Some(at) = at {
-            at.insert(last.to_string(), value.as_str().into());
-        }
-    }
-    claims.insert("iss".to_owned(), (&*token.issuer).into());
-    Claims(claims)
 }
 
 /// Whom a rule of Istio's names.

@@ -5,7 +5,7 @@ use waypoint_policy::istio::{Protocol, Request, Verdict};
 use waypoint_policy::{self as policy, Arguments, Decision, Query};
 
 use super::callers::Caller;
-use super::facts::{Facts, facts};
+use super::facts::{self, Facts, facts};
 use super::targets::Target;
 
 /// What is decided about a cell.
@@ -24,6 +24,8 @@ pub(super) struct Judge<'s> {
     target: &'s Target<'s>,
     /// Without the request that shows nothing, which is asked about first.
     facts: Vec<Facts>,
+    /// What Deny rules of the agents' own kinds take away by.
+    denying: Vec<Facts>,
 }
 
 impl<'s> Judge<'s> {
@@ -32,10 +34,15 @@ impl<'s> Judge<'s> {
         for host in &target.behind {
             attached.extend(snapshot.istio.of(host));
         }
+        let mut facts = facts(snapshot, &attached, target.any_host);
+        let (granting, denying) = facts::of_agents(snapshot, &target.attached);
+        facts.extend(granting);
+        facts.extend(denying.iter().cloned());
         Self {
             snapshot,
             target,
-            facts: facts(snapshot, &attached, target.any_host),
+            facts,
+            denying,
         }
     }
 
@@ -60,7 +67,14 @@ impl<'s> Judge<'s> {
         if others.is_empty() {
             return plainly;
         }
-        let ways: Vec<String> = others.iter().map(|(facts, _)| facts.in_words()).collect();
+        let ways = others.iter().map(|(facts, decided)| {
+            let words = facts.in_words();
+            match decided.decision.is_allowed() {
+                true => words + &self.taken_away(caller, facts),
+                false => words,
+            }
+        });
+        let ways: Vec<String> = ways.collect();
         let ways = ways.join("; or ");
         let (decision, arguments, said) = match is_allowed {
             true => (
@@ -77,6 +91,19 @@ impl<'s> Judge<'s> {
         Decided {
             decision,
             condition: Some(all.collect::<Vec<_>>().join(", ")),
+        }
+    }
+
+    /// What takes away again what these facts give.
+    fn taken_away(&self, caller: &Caller, facts: &Facts) -> String {
+        let denying = self.denying.iter().filter(|denying| {
+            let both = facts.clone().and(denying);
+            !self.with(caller, &both).decision.is_allowed()
+        });
+        let words: Vec<String> = denying.map(Facts::in_words).collect();
+        match words.is_empty() {
+            true => String::new(),
+            false => format!(" unless {}", words.join(" or ")),
         }
     }
 
@@ -98,7 +125,7 @@ impl<'s> Judge<'s> {
                 principal: &caller.principal,
                 targets: &self.target.attached,
                 action: self.target.action(arguments),
-                facts: self.facts(caller, facts),
+                facts: self.seen(facts),
             };
             self.snapshot.policy.decide_after(&verdict, &query)
         };
@@ -118,7 +145,7 @@ impl<'s> Judge<'s> {
     }
 
     /// What the agents' policies see of the request that asks for the target.
-    fn facts<'f>(&'f self, caller: &'f Caller, facts: &'f Facts) -> policy::Facts<'f> {
+    fn seen<'f>(&'f self, facts: &'f Facts) -> policy::Facts<'f> {
         let (method, host, path) = self.target.line();
         let host = facts.host.as_deref().unwrap_or(host);
         policy::Facts {
@@ -127,7 +154,7 @@ impl<'s> Judge<'s> {
             path,
             port: self.port(),
             headers: &facts.headers,
-            claims: facts.claims.as_ref().or(caller.claims.as_ref()),
+            claims: facts.claims.as_ref(),
         }
     }
 
@@ -159,7 +186,7 @@ impl<'s> Judge<'s> {
             host,
             path,
             headers: &facts.headers,
-            claims: facts.claims.as_ref().or(caller.claims.as_ref()),
+            claims: facts.claims.as_ref(),
             custom: &facts.custom,
         };
         self.snapshot

@@ -5,10 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use waypoint_config::Snapshot;
+use waypoint_policy::access::HeaderValue;
 use waypoint_policy::istio::{
     Attribute, Claims, CustomVerdict, IstioAction, IstioRule, Test, TextMatch, Value,
 };
-use waypoint_policy::{Mode, TargetId, is_identity_header};
+use waypoint_policy::{Effect, Mode, TargetId, Token, is_identity_header};
+
+use super::targets::access_rules;
 
 /// What stands for any text that a pattern leaves open.
 pub(super) const ANY: &str = "_any_";
@@ -99,7 +102,7 @@ impl Facts {
         }
     }
 
-    fn and(mut self, other: &Self) -> Self {
+    pub(super) fn and(mut self, other: &Self) -> Self {
         for header in &other.headers {
             if !self.headers.contains(header) {
                 self.headers.push(header.clone());
@@ -111,8 +114,10 @@ impl Facts {
         self.source_ip = self.source_ip.or(other.source_ip);
         self.remote_ip = self.remote_ip.or(other.remote_ip);
         self.destination_ip = self.destination_ip.or(other.destination_ip);
-        if self.claims.is_none() {
-            self.claims.clone_from(&other.claims);
+        match (&mut self.claims, &other.claims) {
+            (Some(own), Some(other)) => join(own, other),
+            (own @ None, other) => own.clone_from(other),
+            (Some(_), None) => {}
         }
         for verdict in &other.custom {
             if !self.custom.contains(verdict) {
@@ -126,6 +131,96 @@ impl Facts {
         }
         self
     }
+}
+
+/// Claims that say what both say; where they cannot, as of two issuers, what the first says.
+fn join(own: &mut Claims, other: &Claims) {
+    for (name, value) in &other.0 {
+        let known = own.0.entry(name.clone());
+        let known = known.or_insert_with(|| value.clone());
+        if name == "iss" || name == "sub" || known == value {
+            continue;
+        }
+        let mut list: Vec<serde_json::Value> = match known.take() {
+            serde_json::Value::Array(list) => list,
+            one => vec![one],
+        };
+        match value {
+            serde_json::Value::Array(more) => list.extend(more.iter().cloned()),
+            one => list.push(one.clone()),
+        }
+        *known = serde_json::Value::Array(list);
+    }
+}
+
+/// Claims that will do. A value with `*` stands for every value of that form.
+fn claims(token: &Token) -> Claims {
+    let mut claims = serde_json::Map::new();
+    for rule in &token.claims {
+        let (Some(value), Some((last, outer))) = (rule.values.first(), rule.path.split_last())
+        else {
+            continue;
+        };
+        let mut at = Some(&mut claims);
+        for name in outer {
+            let inner = at.map(|at| at.entry(&**name).or_insert_with(|| serde_json::json!({})));
+            at = inner.and_then(serde_json::Value::as_object_mut);
+        }
+        if let Some(at) = at {
+            at.insert(last.to_string(), value.as_str().into());
+        }
+    }
+    claims.insert("iss".to_owned(), (&*token.issuer).into());
+    Claims(claims)
+}
+
+/// What the rules of the agents' own kinds tell apart: tokens, and header fields of
+/// `XAccessPolicy`. Those of Deny rules apart, which take away what others give.
+pub(super) fn of_agents(snapshot: &Snapshot, attached: &[TargetId]) -> (Vec<Facts>, Vec<Facts>) {
+    let (mut granting, mut denying): (Vec<Facts>, Vec<Facts>) = Default::default();
+    for policy in snapshot.policy.policies() {
+        let mut objects = policy.targets.iter();
+        let is_attached = objects.any(|object| {
+            let target = snapshot.policy.target(object);
+            target.is_some_and(|target| attached.contains(&target))
+        });
+        if !is_attached || policy.mode != Mode::Enforce {
+            continue;
+        }
+        let into = match policy.effect {
+            Effect::Allow => &mut granting,
+            Effect::Deny => &mut denying,
+        };
+        let callers = policy.rules.iter().filter_map(|rule| rule.from.as_ref());
+        for token in callers.flatten().filter_map(|caller| caller.jwt.as_ref()) {
+            let facts = Facts {
+                claims: Some(claims(token)),
+                words: vec![token.to_string()],
+                ..Facts::default()
+            };
+            if !into.contains(&facts) {
+                into.push(facts);
+            }
+        }
+    }
+    for rule in access_rules(snapshot, attached) {
+        let mut facts = Facts::default();
+        for header in &rule.http.headers {
+            if let HeaderValue::Exact(value) = &header.value {
+                facts
+                    .headers
+                    .push((header.name.to_string(), value.to_string()));
+                // The value may be a secret.
+                facts
+                    .words
+                    .push(format!("{} as rule {} has it", header.name, rule.name));
+            }
+        }
+        if !facts.words.is_empty() && !granting.contains(&facts) {
+            granting.push(facts);
+        }
+    }
+    (granting, denying)
 }
 
 /// A text that a pattern matches.

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use waypoint_config::{PathMatch, PlainBackend, PlainRoute, Route, RouteQuery, Snapshot};
+use waypoint_policy::access::PathAccess;
 use waypoint_policy::istio::{Attribute, Test, TextMatch, Value};
 use waypoint_policy::{Pattern, TargetId};
 
 use super::facts::ANY;
-use super::targets::{Asked, Target, in_order, rules};
+use super::targets::{Asked, Target, access_rules, in_order, rules};
 
 /// What stands for every method that no policy names.
 const OTHER: &str = "*";
@@ -54,6 +55,7 @@ fn of_host<'s>(
     named.paths.insert(start.clone());
     named.agent(snapshot, route, host);
     named.istio(snapshot, behind, start);
+    named.access(snapshot, route);
     let methods = match &route.matched.method {
         Some(only) => vec![only.clone()],
         None => named.methods(),
@@ -153,6 +155,22 @@ impl Named {
             let below = block.paths.iter().flatten().map(Pattern::as_str);
             let below = below.filter(|path| path.starts_with(start.as_str()));
             self.paths.extend(below.map(str::to_owned));
+        }
+    }
+
+    fn access(&mut self, snapshot: &Snapshot, route: &PlainRoute) {
+        let (PathMatch::Prefix(start) | PathMatch::Exact(start)) = &route.matched.path;
+        for rule in access_rules(snapshot, &route.targets) {
+            let methods = rule.http.methods.iter();
+            self.methods.extend(methods.map(ToString::to_string));
+            let paths = rule.http.paths.iter().flat_map(|path| match path {
+                PathAccess::Exact(path) => vec![path.to_string()],
+                PathAccess::Prefix(path) => vec![path.to_string(), format!("{path}/*")],
+                // No one path stands for an expression.
+                PathAccess::Regex(_) => Vec::new(),
+            });
+            let below = paths.filter(|path| path.starts_with(start.as_str()));
+            self.paths.extend(below);
         }
     }
 

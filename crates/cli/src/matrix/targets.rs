@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use waypoint_config::{LlmRoute, McpRoute, Provider, Route, Snapshot};
 use waypoint_llm::{Dialect, path_of};
-use waypoint_policy::access::{AccessPolicy, McpMethod};
+use waypoint_policy::access::{AccessPolicy, AccessRule, McpMethod};
 use waypoint_policy::{Action, AgentPolicy, Arguments, Operation, Pattern, Rule, TargetId};
 
 use super::plain::plain;
@@ -173,19 +173,27 @@ pub(super) fn rules<'s>(
     policies.filter(applies).flat_map(|policy| &policy.rules)
 }
 
-/// What policies of the kind `XAccessPolicy` that are attached to any of these say of a method.
-fn access_methods<'s>(
+/// The rules of policies of the kind `XAccessPolicy` that are attached to any of these.
+pub(super) fn access_rules<'s>(
     snapshot: &'s Snapshot,
     attached: &[TargetId],
-    method: &str,
-) -> impl Iterator<Item = &'s McpMethod> {
+) -> impl Iterator<Item = &'s AccessRule> {
     let applies = |policy: &&AccessPolicy| {
         let objects = policy.targets.iter();
         let mut targets = objects.filter_map(|object| snapshot.policy.target(object));
         targets.any(|target| attached.contains(&target))
     };
     let policies = snapshot.policy.access_policies().filter(applies);
-    let rules = policies.flat_map(|policy| policy.rules.iter().flatten());
+    policies.flat_map(|policy| policy.rules.iter().flatten())
+}
+
+/// What policies of the kind `XAccessPolicy` that are attached to any of these say of a method.
+fn access_methods<'s>(
+    snapshot: &'s Snapshot,
+    attached: &[TargetId],
+    method: &str,
+) -> impl Iterator<Item = &'s McpMethod> {
+    let rules = access_rules(snapshot, attached);
     let methods = rules.filter_map(|rule| rule.mcp.as_ref());
     let methods = methods.flat_map(|mcp| &mcp.methods);
     methods.filter(move |known| known.name.as_str() == method)

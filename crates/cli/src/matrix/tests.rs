@@ -200,3 +200,112 @@ fn what_depends_on_more_is_no_plain_allow() {
         assert_eq!(said, (Some(decision), condition), "{caller}: {cell}");
     }
 }
+
+/// What rules of the agents' own kinds may depend on beside who and what.
+const OWN_CONDITIONS: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: wp, namespace: agents}
+spec: {gatewayClassName: kgateway-waypoint, listeners: [{name: a, port: 8080, protocol: HTTP}]}
+---
+apiVersion: mcp.kgateway.io/v1
+kind: MCPProxy
+metadata: {name: tools, namespace: agents}
+spec: {routes: [{name: github, match: {prefix: /mcp/}, destination: {hostname: mcp.example.com, port: 443, tls: {}}}]}
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: tokens, namespace: agents}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]
+  jwtRules: [{issuer: "https://i", jwksUri: "https://i/keys"}]
+---
+apiVersion: waypoint.kgateway.io/v1alpha1
+kind: AgentPolicy
+metadata: {name: by-token, namespace: agents}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]
+  rules:
+  - from: [{jwt: {issuer: "https://i", claims: {role: [engineer]}}}]
+    mcp: [{}]
+  - from: [{serviceAccount: {name: free}}]
+    mcp: [{}]
+---
+apiVersion: waypoint.kgateway.io/v1alpha1
+kind: AgentPolicy
+metadata: {name: no-interns, namespace: agents}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]
+  action: Deny
+  rules:
+  - from: [{jwt: {issuer: "https://i", claims: {level: [intern]}}}]
+    mcp: [{}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: app, namespace: agents}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: app, namespace: agents}
+spec:
+  parentRefs: [{name: wp}]
+  hostnames: [app.example]
+  rules: [{matches: [{path: {value: /app}}], backendRefs: [{name: app, port: 80}]}]
+---
+apiVersion: agentic.networking.x-k8s.io/v1alpha1
+kind: XAccessPolicy
+metadata: {name: http, namespace: agents}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]
+  action: Allow
+  rules:
+  - {name: tools, authorization: {type: Inline, mcp: {methods: [{name: tools}]}}}
+  - name: posts
+    authorization: {type: Inline, methods: [POST], paths: [{type: PathPrefix, value: /app/v1}], headers: [{name: x-key, value: secret}]}
+"#;
+
+#[test]
+fn tokens_and_fields_of_requests_are_conditions() {
+    let file = waypoint_config::File {
+        path: "conditions.yaml".into(),
+        text: OWN_CONDITIONS.into(),
+    };
+    let outcome = waypoint_config::compile(&[file], &waypoint_config::Options::default());
+    let snapshot = outcome
+        .snapshot
+        .unwrap_or_else(|| panic!("{:#?}", outcome.diagnostics));
+    let json = Matrix::of(&snapshot).to_json().unwrap();
+    assert!(!json.contains("secret"), "{json}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let intern = "a token of https://i with level intern";
+    let engineer = format!("a token of https://i with role engineer unless {intern}");
+    for (caller, item, decision, condition) in [
+        ("any other workload", "*", "conditional", Some(&*engineer)),
+        ("any other in agents", "*", "conditional", Some(&*engineer)),
+        (
+            "free",
+            "*",
+            "conditional",
+            Some(&*format!("unless {intern}")),
+        ),
+        ("anonymous", "*", "deny", None),
+        ("free", "* /app/v1/*", "deny", None),
+        ("free", "POST /app", "deny", None),
+        (
+            "free",
+            "POST /app/v1/*",
+            "conditional",
+            Some("x-key as rule posts has it"),
+        ),
+    ] {
+        let mut cells = json["cells"].as_array().unwrap().iter();
+        let is_it = |cell: &&serde_json::Value| cell["caller"] == caller && cell["item"] == item;
+        let cell = cells
+            .find(is_it)
+            .unwrap_or_else(|| panic!("{caller} {item}: {json:#}"));
+        let said = (cell["decision"].as_str(), cell["condition"].as_str());
+        assert_eq!(said, (Some(decision), condition), "{caller} {item}: {cell}");
+    }
+}

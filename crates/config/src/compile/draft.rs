@@ -132,7 +132,8 @@ impl Drafts<'_> {
             let anonymous = match &listener.tls {
                 Some(tls) => tls.client == ClientCertificate::Off,
                 None => true,
-            } && listener.developer.is_none();
+            } && listener.developer.is_none()
+                && listener.tokens.is_empty();
             let needs = |draft: &&RouteDraft<'_>| {
                 draft.listeners.contains(&index) && !matches!(draft.route, Route::Plain(_))
             };
@@ -140,7 +141,7 @@ impl Drafts<'_> {
             {
                 let message = format!(
                     "callers of listener `{}` have no identity, so LLM and MCP routes refuse them; ask \
-                     for client certificates in the WaypointParameters",
+                     for client certificates (or set `tokenPrincipals`) in the WaypointParameters",
                     listener.name
                 );
                 out.warning(chosen.gateway.object.name_at(), "no-identity", message);

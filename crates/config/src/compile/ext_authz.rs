@@ -13,7 +13,7 @@ use super::set::Set;
 use super::{endpoint, entry, http};
 use crate::ext_authz::{CheckedBody, ExtAuthz, ExtAuthzProtocol, HttpAuthz};
 use crate::object::{At, Diagnostics};
-use crate::raw::ext_authz as raw;
+use crate::raw::{Text, ext_authz as raw};
 use crate::snapshot::Endpoint;
 use crate::yaml::{self, Node, Value};
 
@@ -83,6 +83,15 @@ struct One<'c> {
     at: At<'c>,
 }
 
+/// What both kinds have.
+struct Common<'r> {
+    endpoint: Option<Endpoint>,
+    timeout: Option<Text<raw::Seconds>>,
+    fail_open: bool,
+    status_on_error: Option<&'r str>,
+    body: Option<raw::Body>,
+}
+
 impl One<'_> {
     fn error(&self, code: &'static str, what: &str, out: &mut Diagnostics) {
         let (name, line) = (self.name, self.line);
@@ -102,41 +111,60 @@ impl One<'_> {
     fn compile(&self, node: &Node, out: &mut Diagnostics) -> Option<ExtAuthz> {
         if let Some(node) = node.get("envoyExtAuthzHttp") {
             let raw: raw::Http = self.read(node, out)?;
-            let mark = out.len();
             let protocol = ExtAuthzProtocol::Http(self.http(&raw, out));
-            let found = ExtAuthz {
-                name: self.name.into(),
-                endpoint: self.endpoint(&raw.service, raw.port, out)?,
-                timeout: raw.timeout.map_or(TIMEOUT, |timeout| timeout.0.0),
+            let common = Common {
+                endpoint: self.endpoint(&raw.service, raw.port, out),
+                timeout: raw.timeout,
                 fail_open: raw.fail_open,
-                status_on_error: self.status(raw.status_on_error.as_deref(), out),
-                body: self.body(raw.include_request_body_in_check, out),
-                protocol,
+                status_on_error: raw.status_on_error.as_deref(),
+                body: raw.include_request_body_in_check,
             };
-            return (!out.errors_since(mark)).then_some(found);
+            return self.finish(common, protocol, out);
         }
         if let Some(node) = node.get("envoyExtAuthzGrpc") {
             let raw: raw::Grpc = self.read(node, out)?;
-            let mark = out.len();
-            let found = ExtAuthz {
-                name: self.name.into(),
-                endpoint: Endpoint {
-                    // gRPC is HTTP/2, whatever the port is said to speak.
+            let endpoint = self.endpoint(&raw.service, raw.port, out);
+            let common = Common {
+                // gRPC is HTTP/2, whatever the port is said to speak.
+                endpoint: endpoint.map(|endpoint| Endpoint {
                     http2: true,
-                    ..self.endpoint(&raw.service, raw.port, out)?
-                },
-                timeout: raw.timeout.map_or(TIMEOUT, |timeout| timeout.0.0),
+                    ..endpoint
+                }),
+                timeout: raw.timeout,
                 fail_open: raw.fail_open,
-                status_on_error: self.status(raw.status_on_error.as_deref(), out),
-                body: self.body(raw.include_request_body_in_check, out),
-                protocol: ExtAuthzProtocol::Grpc,
+                status_on_error: raw.status_on_error.as_deref(),
+                body: raw.include_request_body_in_check,
             };
-            return (!out.errors_since(mark)).then_some(found);
+            return self.finish(common, ExtAuthzProtocol::Grpc, out);
         }
         let what =
             "is not an authorizer: it has neither `envoyExtAuthzHttp` nor `envoyExtAuthzGrpc`";
         self.error("bad-value", what, out);
         None
+    }
+
+    fn finish(
+        &self,
+        common: Common<'_>,
+        protocol: ExtAuthzProtocol,
+        out: &mut Diagnostics,
+    ) -> Option<ExtAuthz> {
+        let mark = out.len();
+        let (timeout, status_on_error, body) = (
+            self.timeout(common.timeout, out),
+            self.status(common.status_on_error, out),
+            self.body(common.body, out),
+        );
+        let found = ExtAuthz {
+            name: self.name.into(),
+            endpoint: common.endpoint?,
+            timeout,
+            fail_open: common.fail_open,
+            status_on_error,
+            body,
+            protocol,
+        };
+        (!out.errors_since(mark)).then_some(found)
     }
 
     /// `[namespace/]host`, where the host is a Service's, a ServiceEntry's, or any other.
@@ -181,6 +209,14 @@ impl One<'_> {
             }
             None => endpoint::of_host(&host, port, None, parameters, self.at, out),
         }
+    }
+
+    fn timeout(&self, written: Option<Text<raw::Seconds>>, out: &mut Diagnostics) -> Duration {
+        let timeout = written.map_or(TIMEOUT, |written| written.0.0);
+        if timeout < Duration::from_millis(1) {
+            self.error("bad-value", "needs a `timeout` of at least 1 ms", out);
+        }
+        timeout
     }
 
     fn status(&self, written: Option<&str>, out: &mut Diagnostics) -> u16 {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tokio::io::AsyncWriteExt;
 use waypoint_mesh::Io;
 
@@ -97,7 +97,11 @@ pub(super) async fn exchange(
         may_be_whole = more.contains(&b'\n');
         input = joined(input, more);
     };
-    let framing = Framing::of(status, &headers)?;
+    let framing = match *outgoing.head.method() == Method::HEAD {
+        // Whatever length it names (RFC 9112 §6.3).
+        true => Framing::Done,
+        false => Framing::of(status, &headers)?,
+    };
     let keeps = whole && version == Version::HTTP_11 && !says_close(&headers);
     let upstream = (keeps && framing != Framing::UntilClose).then(|| Arc::clone(upstream));
     let body = Body {

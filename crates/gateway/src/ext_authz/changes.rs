@@ -19,7 +19,7 @@ pub(super) enum How {
     IfPresent,
 }
 
-/// Headers that are removed, then put.
+/// Headers that are put, then removed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Changes {
     remove: Vec<HeaderName>,
@@ -94,9 +94,6 @@ impl Changes {
     }
 
     fn change(&self, head: &mut impl Fields) -> pingora_error::Result<()> {
-        for name in &self.remove {
-            head.take(name);
-        }
         for (name, value, how) in &self.put {
             match (how, head.has(name)) {
                 (How::IfAbsent, true) | (How::IfPresent, false) => continue,
@@ -104,6 +101,10 @@ impl Changes {
                 _ => {}
             }
             head.add(name, value)?;
+        }
+        // Last, as Envoy does it: what is both put and removed is not there.
+        for name in &self.remove {
+            head.take(name);
         }
         Ok(())
     }
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_removed_then_put() {
+    fn headers_are_put_then_removed() {
         let mut changes = Changes::default();
         let name = |text: &'static str| HeaderName::from_static(text);
         let value = |text: &'static str| HeaderValue::from_static(text);
@@ -129,6 +130,7 @@ mod tests {
             ("d", "not", How::IfAbsent),
             ("e", "not", How::IfPresent),
             ("f", "new", How::IfPresent),
+            ("gone", "again", How::Set),
             ("host", "evil", How::Set),
             ("content-length", "0", How::Set),
             ("transfer-encoding", "chunked", How::Set),

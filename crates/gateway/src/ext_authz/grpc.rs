@@ -91,10 +91,7 @@ fn message(body: &Bytes) -> Option<Bytes> {
 
 fn request(asked: &Asked<'_>, as_bytes: bool) -> CheckRequest {
     let request = asked.session.req_header();
-    let path = match &*asked.head.query {
-        "" => asked.head.path.to_string(),
-        query => format!("{}?{query}", asked.head.path),
-    };
+    let path = asked.target();
     let scheme = match asked.is_tls {
         true => "https",
         false => "http",
@@ -165,7 +162,8 @@ fn fields(headers: &HeaderMap) -> HashMap<String, String> {
         let field = fields.entry(name.as_str().to_owned());
         field
             .and_modify(|known| {
-                known.push(',');
+                // RFC 9113 §8.2.3 for cookies.
+                known.push_str(if name == header::COOKIE { "; " } else { "," });
                 known.push_str(&value);
             })
             .or_insert_with(|| value.into_owned());
@@ -196,10 +194,9 @@ fn verdict(response: CheckResponse) -> Result<Said, CheckError> {
     match (code, response.http_response) {
         (0, Some(HttpResponse::Ok(ok))) => allowed(ok),
         (0, None) => allowed(OkHttpResponse::default()),
-        // Who says both is not understood.
-        (0, Some(HttpResponse::Denied(_))) => Err(CheckError::NotUnderstood),
-        (_, Some(HttpResponse::Denied(denied))) => self::denied(denied),
-        (_, _) => self::denied(DeniedHttpResponse::default()),
+        // Who says both does not allow.
+        (_, Some(HttpResponse::Denied(denied))) => Ok(Said::Deny(self::denied(denied))),
+        (_, _) => Ok(Said::Deny(denied(DeniedHttpResponse::default()))),
     }
 }
 
@@ -214,10 +211,10 @@ fn allowed(ok: OkHttpResponse) -> Result<Said, CheckError> {
         request.put(name, value, how);
     }
     for name in ok.headers_to_remove {
-        let name = name
-            .parse()
-            .map_err(|_| CheckError::Change("the name of a header"))?;
-        request.remove(name);
+        // What names no header, as a pseudo-header does not, cannot be removed.
+        if let Ok(name) = name.parse() {
+            request.remove(name);
+        }
     }
     for option in ok.response_headers_to_add {
         let how = how(&option, How::Append);
@@ -227,26 +224,27 @@ fn allowed(ok: OkHttpResponse) -> Result<Said, CheckError> {
     Ok(Said::Allow { request, answer })
 }
 
-fn denied(denied: DeniedHttpResponse) -> Result<Said, CheckError> {
+/// A denial stays one, whatever is wrong with the headers it comes with.
+fn denied(denied: DeniedHttpResponse) -> Denial {
     let mut headers = HeaderMap::new();
     for option in denied.headers {
         let how = how(&option, How::Set);
-        let (name, value) = field(option)?;
-        if is_hop_by_hop(&name) || name == header::HOST {
+        let Ok((name, value)) = field(option) else {
             continue;
-        }
-        match how {
-            How::Append => drop(headers.append(name, value)),
-            _ => drop(headers.insert(name, value)),
+        };
+        match (is_hop_by_hop(&name), how) {
+            (true, _) => {}
+            (false, How::Append) => drop(headers.append(name, value)),
+            (false, _) => drop(headers.insert(name, value)),
         }
     }
     let status = denied.status.map_or(0, |status| status.code);
-    Ok(Said::Deny(Denial {
+    Denial {
         status: denial_status(u16::try_from(status).unwrap_or_default()),
         headers,
         body: denied.body,
         failed: false,
-    }))
+    }
 }
 
 /// `append` is the older way to say it, and goes first; 0 is no word at all.
@@ -302,11 +300,35 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_says_both_counts_for_nothing() {
-        let both = CheckResponse {
-            status: None,
-            http_response: Some(HttpResponse::Denied(DeniedHttpResponse::default())),
+    fn a_denial_stays_one_whatever_is_wrong_with_it() {
+        let header = |key: &str, value: &'static [u8]| HeaderValueOption {
+            header: Some(super::super::proto::HeaderValue {
+                key: key.into(),
+                value: Bytes::from_static(value),
+                raw_value: Bytes::new(),
+            }),
+            append: None,
+            append_action: 0,
         };
-        assert!(verdict(both).is_err());
+        let denied = DeniedHttpResponse {
+            headers: vec![
+                header(":status", b"200"),
+                header("Host", b"evil"),
+                header("a b", b"1"),
+                header("x-cut", b"a\nb"),
+                header("x-why", b"because"),
+            ],
+            ..DeniedHttpResponse::default()
+        };
+        for code in [0, 7] {
+            let said = verdict(CheckResponse {
+                status: Some(super::super::proto::Status { code }),
+                http_response: Some(HttpResponse::Denied(denied.clone())),
+            });
+            let Ok(Said::Deny(denial)) = said else {
+                panic!("{code}: {said:?}");
+            };
+            assert_eq!((denial.status, denial.headers.len()), (403, 1), "{code}");
+        }
     }
 }

@@ -33,14 +33,18 @@ pub(super) fn question(
 pub(super) async fn said(authorizer: &HttpAuthz, mut answer: Answer) -> Result<Said, CheckError> {
     let status = answer.status();
     let headers = answer.take_headers();
-    let body = answer.body(ANSWER_MAX_BYTES).await?;
     match status {
-        200 => Ok(allowed(authorizer, &headers)),
+        200 => {
+            // Read to its end, so that the connection can be kept; what it says does not matter.
+            let _ = answer.body(ANSWER_MAX_BYTES).await;
+            Ok(allowed(authorizer, &headers))
+        }
         500..600 => Err(CheckError::Status(status)),
         _ => Ok(Said::Deny(Denial {
             status: denial_status(status),
             headers: denied(authorizer, &headers),
-            body,
+            // A denial stays one, whatever becomes of its words.
+            body: answer.body(ANSWER_MAX_BYTES).await.unwrap_or_default(),
             failed: false,
         })),
     }
@@ -54,11 +58,7 @@ fn head(
 ) -> Result<RequestHead, ExchangeError> {
     let request = asked.session.req_header();
     let method = Method::from_bytes(asked.head.method.as_bytes());
-    let mut target = format!("{}{}", authorizer.path_prefix, asked.head.path);
-    if !asked.head.query.is_empty() {
-        target.push('?');
-        target.push_str(&asked.head.query);
-    }
+    let target = format!("{}{}", authorizer.path_prefix, asked.target());
     let mut out = RequestHead::new(method.map_err(|_| ExchangeError::Malformed)?, &target)?;
     out.push(&header::HOST, asked.head.authority.as_bytes())?;
     let mut length = itoa::Buffer::new();

@@ -4,7 +4,7 @@ use super::{
     AccessRule, AccessSet, HostAccess, McpAccess, McpMethod, PathAccess, Source, rule::Part,
 };
 use crate::{
-    Action, Effect, Kind, Mode, Outcome, Query, TraceEntry,
+    Action, Does, Kind, Mode, Outcome, Query, TraceEntry,
     explain::{list, quoted},
     matching::Who,
 };
@@ -18,7 +18,7 @@ impl AccessSet {
                 kind: Kind::XAccessPolicy,
                 policy: policy.name.clone(),
                 rule: rule.into(),
-                effect: Effect::Allow,
+                effect: Does::Allow,
                 mode: Mode::Enforce,
                 outcome,
             };

@@ -27,7 +27,7 @@ pub(crate) fn trace<'q>(
         kind: crate::Kind::AgentPolicy,
         policy: policy.name.clone(),
         rule,
-        effect: policy.effect,
+        effect: policy.effect.into(),
         mode: policy.mode,
         outcome,
     };

@@ -1,7 +1,7 @@
 //! What every attached `AuthorizationPolicy` thought of a request.
 
 use super::{Attribute, IstioAction, IstioRule, IstioSet, Request, Test, Value, matching::Failed};
-use crate::{Effect, Kind, Outcome, TargetId, TraceEntry};
+use crate::{Does, Kind, Outcome, TargetId, TraceEntry};
 
 /// What stands where a rule asks for what is not known any longer.
 pub const NOT_KEPT: &str = "something that is not kept";
@@ -25,8 +25,10 @@ impl IstioSet {
                 policy: policy.name.clone(),
                 rule: rule.into(),
                 effect: match policy.action {
-                    IstioAction::Deny | IstioAction::Custom => Effect::Deny,
-                    IstioAction::Allow | IstioAction::Audit => Effect::Allow,
+                    IstioAction::Allow => Does::Allow,
+                    IstioAction::Deny => Does::Deny,
+                    IstioAction::Custom => Does::Custom,
+                    IstioAction::Audit => Does::Audit,
                 },
                 mode: policy.mode,
                 outcome,

@@ -486,7 +486,7 @@ proptest! {
                 (entry.effect, entry.mode, &entry.outcome)
                     == (effect, Mode::Enforce, &Outcome::Matched)
             });
-            let decider = first(Deny).or(first(Allow));
+            let decider = first(Deny.into()).or(first(Allow.into()));
             let by = match explanation.decision.by() {
                 By::Rule(rule) => Some((rule.policy.clone(), rule.rule.clone())),
                 _ => None,

@@ -404,7 +404,14 @@ async fn nothing_secret_is_kept_or_made_up() {
     // What came before any policy was asked.
     let bad = get("/a").header("authorization", "Bearer sk-secret");
     for (case, client, request, status, code, by) in [
-        ("a bad token", ann(), bad, 401, "identity_invalid", "token"),
+        (
+            "a bad token",
+            ann(),
+            bad,
+            401,
+            "identity_invalid",
+            "token: not a JSON Web Token",
+        ),
         (
             "nobody",
             waypoint.anonymous(),

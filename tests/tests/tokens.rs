@@ -135,85 +135,115 @@ async fn a_token_that_is_there_must_be_valid() {
     let mut foreign = Header::new(Algorithm::ES256);
     foreign.kid = Some("one".to_owned());
     let foreign = encode(&foreign, &claims(&json!({})), &other.key).unwrap();
-    for (case, token, status) in [
-        ("valid", good.clone(), 200),
+    for (case, token, expected) in [
+        ("valid", good.clone(), Ok(())),
         (
             "two audiences",
             signer.token(&claims(&json!({"aud": ["x", AUDIENCE]}))),
-            200,
+            Ok(()),
         ),
         (
             "over, within the skew of clocks",
             signer.token(&claims(&json!({"exp": now() - 5}))),
-            200,
+            Ok(()),
         ),
         (
             "without an end",
             signer.token(&claims(&json!({"exp": null}))),
-            200,
+            Ok(()),
         ),
         (
             "over",
             signer.token(&claims(&json!({"exp": now() - 600}))),
-            401,
+            Err("expired"),
         ),
         (
             "not yet",
             signer.token(&claims(&json!({"nbf": now() + 600}))),
-            401,
+            Err("not valid yet"),
         ),
         (
             "another issuer",
             signer.token(&claims(&json!({"iss": "https://other.example"}))),
-            401,
+            Err("another issuer"),
         ),
         (
             "no issuer",
             signer.token(&claims(&json!({"iss": null}))),
-            401,
+            Err("another issuer"),
         ),
         (
             "another audience",
             signer.token(&claims(&json!({"aud": "other"}))),
-            401,
+            Err("another audience"),
         ),
         (
             "no audience",
             signer.token(&claims(&json!({"aud": null}))),
-            401,
+            Err("a claim is missing"),
         ),
-        ("another key by the same id", foreign, 401),
-        ("a key nobody knows", other.token(&claims(&json!({}))), 401),
-        ("a signature of other claims", tampered, 401),
-        ("no signature", unsigned(&json!({"alg": "none"})), 401),
+        (
+            "another key by the same id",
+            foreign,
+            Err("the signature is not its issuer's"),
+        ),
+        (
+            "a key nobody knows",
+            other.token(&claims(&json!({}))),
+            Err("no key of its issuer fits"),
+        ),
+        (
+            "a signature of other claims",
+            tampered,
+            Err("the signature is not its issuer's"),
+        ),
+        (
+            "no signature",
+            unsigned(&json!({"alg": "none"})),
+            Err("an algorithm that is not taken"),
+        ),
         (
             "no signature, said otherwise",
             unsigned(&json!({"alg": "nOnE"})),
-            401,
+            Err("an algorithm that is not taken"),
         ),
         (
             "no signature under a good name",
             unsigned(&json!({"alg": "ES256", "kid": "one"})),
-            401,
+            Err("the signature is not its issuer's"),
         ),
-        ("a secret that is public", confused, 401),
+        (
+            "a secret that is public",
+            confused,
+            Err("no key of its issuer fits"),
+        ),
         (
             "an extension that must be understood",
             {
                 let header = json!({"alg": "ES256", "kid": "one", "crit": ["b64"]});
                 format!("{}.{}", encoded(&header), good.split_once('.').unwrap().1)
             },
-            401,
+            Err("not a JSON Web Token"),
         ),
-        ("no token at all", "sk-12345".to_owned(), 401),
+        (
+            "no token at all",
+            "sk-12345".to_owned(),
+            Err("not a JSON Web Token"),
+        ),
     ] {
         let before = upstream.seen().len();
         let request = get("/").header("authorization", &format!("Bearer {token}"));
         let answer = ask(&waypoint, request).await;
+        let status = if expected.is_ok() { 200 } else { 401 };
         assert_eq!(answer.status, status, "{case}: {}", answer.text());
         let event = waypoint.event(&answer).await;
-        if status == 401 {
+        if let Err(why) = expected {
             assert_eq!(event["code"], "identity_invalid", "{case}: {event}");
+            assert_eq!(
+                event["by"]["name"],
+                format!("token: {why}"),
+                "{case}: {event}"
+            );
             assert_eq!(upstream.seen().len(), before, "{case}");
         } else {
             let seen = upstream.last();

@@ -14,7 +14,7 @@ use pingora_http::RequestHeader;
 use serde_json::Value;
 use waypoint_config::{JwtRule, RequestAuthentication};
 use waypoint_policy::istio::Claims;
-use waypoint_policy::{By, Code, Refusal};
+use waypoint_policy::{Code, Refusal};
 
 pub(crate) use keys::{KeyRing, Keys};
 pub(crate) use principal::{Proven, principal};
@@ -64,21 +64,21 @@ pub(crate) async fn authenticate(
     let tokens = locations::tokens(rules.iter().map(|rule| &rule.locations), request, head);
     let mut first: Option<(usize, verify::Verified)> = None;
     for found in &tokens {
-        let mut verified = None;
+        let mut verified = Err(verify::Unfit::Malformed);
         for &index in &found.rules {
             let Some(rule) = rules.get(index) else {
                 continue;
             };
-            if let Some(token) = verify::verify(rule, state.keys(&rule.keys), &found.token).await {
-                verified = Some((index, token));
+            let token = verify::verify(rule, state.keys(&rule.keys), &found.token).await;
+            verified = match (token, verified) {
+                (Err(unfit), Err(other)) => Err(unfit.max(other)),
+                (token, _) => token.map(|token| (index, token)),
+            };
+            if verified.is_ok() {
                 break;
             }
         }
-        let Some((index, token)) = verified else {
-            let refusal =
-                Refusal::new(Code::IdentityInvalid).with_message("the token is not valid");
-            return Err(refusal.decided_by(By::Transport("token")));
-        };
+        let (index, token) = verified.map_err(verify::Unfit::refusal)?;
         if first.as_ref().is_none_or(|(best, _)| index < *best) {
             first = Some((index, token));
         }

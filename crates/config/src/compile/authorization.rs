@@ -296,13 +296,23 @@ impl One<'_> {
             trust_domains: self.mesh.trust_domains,
             paths: self.chosen.parameters.path_normalization,
         };
+        for (field, is_empty) in [
+            ("from", raw.from.as_ref().is_some_and(Vec::is_empty)),
+            ("to", raw.to.as_ref().is_some_and(Vec::is_empty)),
+        ] {
+            if is_empty {
+                let message =
+                    format!("an empty `{field}` is as none at all: it matches any request");
+                out.warning(at.key(field), "empty-list", message);
+            }
+        }
         let mut from = Vec::new();
-        for (index, entry) in raw.from.iter().enumerate() {
+        for (index, entry) in raw.from.iter().flatten().enumerate() {
             let at = at.key("from").index(index).key("source");
             from.push(reader.source(entry.source.as_ref(), index, at, out));
         }
         let mut to = Vec::new();
-        for (index, entry) in raw.to.iter().enumerate() {
+        for (index, entry) in raw.to.iter().flatten().enumerate() {
             let at = at.key("to").index(index).key("operation");
             to.push(reader.operation(entry.operation.as_ref(), index, at, out));
         }

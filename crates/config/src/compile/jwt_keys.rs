@@ -71,7 +71,7 @@ fn inline(text: &str, at: At<'_>, out: &mut Diagnostics) -> Option<JwtKeys> {
         keys.is_some_and(|keys| !keys.is_empty())
     };
     if !set.as_ref().is_ok_and(has_keys) {
-        let message = "`jwks` is not a JSON Web Key Set: {\"keys\": […]}";
+        let message = "`jwks` is not a JSON Web Key Set with a key: {\"keys\": [{…}]}";
         out.error(at, "bad-value", message);
         return None;
     }

@@ -125,6 +125,15 @@ impl One<'_> {
         let payload = raw.output_payload_to_header.as_deref();
         let payload_header =
             payload.and_then(|name| header_name(name, at.key("outputPayloadToHeader"), out));
+        for (field, names) in [
+            ("fromParams", &raw.from_params),
+            ("fromCookies", &raw.from_cookies),
+        ] {
+            for (index, _) in names.iter().enumerate().filter(|(_, name)| name.is_empty()) {
+                let message = format!("`{field}` must not have an empty name");
+                out.error(at.key(field).index(index), "bad-value", message);
+            }
+        }
         let mut locations = JwtLocations {
             headers,
             params: raw.from_params.clone(),

@@ -58,8 +58,9 @@ pub(crate) struct Provider {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub(crate) struct Rule {
-    pub(crate) from: Vec<From>,
-    pub(crate) to: Vec<To>,
+    /// Empty is as none; kept apart to tell.
+    pub(crate) from: Option<Vec<From>>,
+    pub(crate) to: Option<Vec<To>>,
     pub(crate) when: Vec<Condition>,
 }
 

@@ -8,10 +8,10 @@ use pingora_http::RequestHeader;
 use serde_json::Value;
 use waypoint_config::{Listener, TokenForm, TokenPrincipal};
 use waypoint_policy::istio::Claims;
-use waypoint_policy::{By, Code, Refusal, SpiffeId};
+use waypoint_policy::{Refusal, SpiffeId};
 
 use super::locations;
-use super::verify::{CLOCK_SKEW, Verified, Wanted, signed};
+use super::verify::{CLOCK_SKEW, Unfit, Verified, Wanted, signed};
 use crate::edge::Head;
 use crate::state::State;
 
@@ -29,7 +29,7 @@ pub(crate) struct Proven {
 /// unless the operator says so.
 ///
 /// # Errors
-/// [`Code::IdentityInvalid`] for a token that does not verify or names no workload of ours, and for
+/// `Code::IdentityInvalid` for a token that does not verify or names no workload of ours, and for
 /// several: nobody could say which of them counts.
 pub(crate) async fn principal(
     state: &State,
@@ -39,28 +39,30 @@ pub(crate) async fn principal(
 ) -> Result<Option<Proven>, Refusal> {
     let all = &listener.tokens;
     let found = locations::tokens(all.iter().map(|token| &token.locations), request, head);
-    let refused = || {
-        let refusal = Refusal::new(Code::IdentityInvalid);
-        refusal.decided_by(By::Transport("token"))
-    };
     let one = match found.as_slice() {
         [] => return Ok(None),
         [one] => one,
-        _ => return Err(refused()),
+        _ => return Err(Unfit::Several.refusal()),
     };
+    let mut unfit = Unfit::Malformed;
     for by in one.rules.iter().filter_map(|index| all.get(*index)) {
         let wanted = Wanted {
             issuer: by.issuer.as_deref(),
             audiences: &by.audiences,
             ends: true,
         };
-        let Some(token) = signed(&wanted, state.keys(&by.keys), &one.token).await else {
-            continue;
+        let token = match signed(&wanted, state.keys(&by.keys), &one.token).await {
+            Ok(token) => token,
+            Err(other) => {
+                unfit = unfit.max(other);
+                continue;
+            }
         };
         let (Some(id), Some(expires)) = (
             workload(by.form, &token, &state.snapshot.parameters.trust_domains),
             end(&token.claims),
         ) else {
+            unfit = unfit.max(Unfit::Workload);
             continue;
         };
         if !by.forward {
@@ -72,7 +74,7 @@ pub(crate) async fn principal(
             by: Arc::clone(by),
         }));
     }
-    Err(refused())
+    Err(unfit.refusal())
 }
 
 /// The workload that a verified token names.

@@ -114,7 +114,7 @@ impl<'c> Known<'c> {
     }
 
     fn rule(&self, rule: &raw::Rule, at: At<'_>, out: &mut Diagnostics) {
-        for (index, from) in rule.from.iter().enumerate() {
+        for (index, from) in rule.from.iter().flatten().enumerate() {
             let Some(source) = &from.source else {
                 continue;
             };
@@ -130,7 +130,7 @@ impl<'c> Known<'c> {
                 self.domains(&values, at.key("trustDomains").index(index), out);
             }
         }
-        for (index, to) in rule.to.iter().enumerate() {
+        for (index, to) in rule.to.iter().flatten().enumerate() {
             let at = at.key("to").index(index).key("operation").key("hosts");
             let hosts = to.operation.iter().flat_map(|operation| &operation.hosts);
             for (index, host) in hosts.enumerate() {

@@ -7,6 +7,10 @@ use super::*;
 use crate::TraceEntry;
 use crate::{By, Facts, Kind, PolicySet, Posture, Principal, Settings, TargetId};
 
+mod attributes;
+mod explained;
+mod filing;
+
 pub(super) fn object(target: u32) -> ObjectRef {
     ObjectRef::whole(Kind::Gateway, ObjectName::new("ns", &format!("t{target}")))
 }

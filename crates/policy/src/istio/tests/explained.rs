@@ -1,0 +1,122 @@
+//! What is said of a rule that does not match.
+
+use super::attributes::{bare, test, when};
+use super::*;
+use crate::Outcome;
+
+fn text(value: &str) -> Value {
+    Value::Text(TextMatch::new(value))
+}
+
+/// What is said of a rule with this one test.
+fn said(action: IstioAction, test: Test, request: &Request<'_>) -> String {
+    let policy = AuthorizationPolicy {
+        name: ObjectName::new("ns", "p"),
+        targets: vec![object(0)],
+        action,
+        provider: None,
+        mode: Mode::Enforce,
+        rules: vec![when(vec![test])],
+    };
+    let elsewhere = AuthorizationPolicy {
+        name: ObjectName::new("ns", "q"),
+        targets: vec![object(1)],
+        ..policy.clone()
+    };
+    let settings = Settings {
+        posture: Posture::Graduated,
+        namespace: "ns".into(),
+        trust_domains: vec!["td".into()],
+    };
+    let set = PolicySet::compile_all(vec![], vec![policy, elsewhere], settings);
+    let target = set.target(&object(0)).unwrap();
+    let trace = set.explain_istio(request, &[target]);
+    assert_eq!(
+        trace.len(),
+        1,
+        "a policy that is attached elsewhere says nothing"
+    );
+    assert_eq!(trace[0].effect == crate::Does::Deny, action == IstioAction::Deny);
+    match &trace[0].outcome {
+        Outcome::Matched => "matched".into(),
+        Outcome::NotMatched {
+            field,
+            expected,
+            actual,
+        } => {
+            assert_eq!(field, "field");
+            format!("{expected}; {actual}")
+        }
+    }
+}
+
+#[rustfmt::skip]
+#[test]
+fn what_was_expected_and_what_there_was() {
+    use Attribute::*;
+    let ip = |text: &str| Some(text.parse().unwrap());
+    let net = |text: &str| Value::Network(text.parse().unwrap());
+    let principal = crate::Principal::Workload("spiffe://td/ns/a/sa/x".parse().unwrap());
+    let odd = crate::Principal::Workload("spiffe://td/x".parse().unwrap());
+    let headers = vec![("x-a".to_owned(), "hunter2".to_owned())];
+    let token = super::super::Claims::default();
+    let full = Request {
+        principal: &principal,
+        source_ip: ip("10.0.0.1"),
+        remote_ip: ip("10.0.0.2"),
+        destination_ip: ip("10.0.0.3"),
+        sni: "sni",
+        headers: &headers,
+        claims: Some(&token),
+        custom: &[],
+        ..bare()
+    };
+    let oddly = Request { principal: &odd, ..bare() };
+    let account = Value::ServiceAccount { namespace: "n".into(), name: "s".into() };
+    let issued = Value::RequestPrincipal { issuer: TextMatch::new("i"), subject: TextMatch::new("*") };
+    let namespace = Value::Namespace("n*".parse().unwrap());
+    let template = Value::Template(PathTemplate::new("/{*}/x").unwrap());
+    for (attribute, value, request, expected) in [
+        (Principal, text("td/ns/*"), bare(), "td/ns/*; no identity"),
+        (Principal, text("*/y"), full, "*/y; td/ns/a/sa/x"),
+        (TrustDomain, text("t"), full, "t; td"),
+        (TrustDomain, text("t"), bare(), "t; no identity"),
+        (Namespace, namespace.clone(), full, "n*; a/x"),
+        (Namespace, namespace.clone(), oddly, "n*; spiffe://td/x (no workload)"),
+        (Namespace, namespace, bare(), "n*; no identity"),
+        (ServiceAccount, account, full, "n/s; a/x"),
+        (SourceIp, net("192.0.2.0/24"), full, "192.0.2.0/24; 10.0.0.1"),
+        (RemoteIp, net("192.0.2.1/32"), full, "192.0.2.1; 10.0.0.2"),
+        (DestinationIp, net("::/0"), full, "::/0; 10.0.0.3"),
+        (SourceIp, net("0.0.0.0/0"), bare(), "0.0.0.0/0; no address"),
+        (DestinationPort, Value::Port(81), full, "81; 80"),
+        (Sni, text("x"), full, "x; \"sni\""),
+        (Host, text("x"), full, "x; \"a.example\""),
+        (Method, text("PUT"), full, "PUT; \"GET\""),
+        (Path, template, full, "/{*}/x; \"/\""),
+        (Header("x-a".into()), text("x"), full, "x; another value"),
+        (Header("x-b".into()), text("x"), full, "x; no such header"),
+        (RequestPrincipal, issued, full, "i/*; a token that says otherwise"),
+        (Audiences, text("x"), bare(), "x; no token"),
+        (Presenter, text("x"), full, "x; a token that says otherwise"),
+        (Claim(vec!["c".into()]), text("x"), bare(), "x; no token"),
+    ] {
+        for action in [IstioAction::Allow, IstioAction::Deny, IstioAction::Audit] {
+            let test = test(attribute.clone(), std::slice::from_ref(&value), &[]);
+            assert_eq!(said(action, test, &request), expected, "{attribute:?}");
+        }
+    }
+    let dropped = "something that can be evaluated (the rule is dropped)";
+    let unusable = || Value::Unusable("?".into());
+    for (action, test, expected) in [
+        (IstioAction::Allow, test(Method, &[text("GET"), text("PUT")], &[]), "matched"),
+        (IstioAction::Allow, test(Method, &[text("PUT"), text("POST")], &[]), "PUT or POST; \"GET\""),
+        (IstioAction::Allow, test(Method, &[], &[text("GET")]), "not GET; \"GET\""),
+        (IstioAction::Allow, test(Method, &[text("*")], &[text("GET"), text("PUT")]), "*, not GET or PUT; \"GET\""),
+        (IstioAction::Allow, test(Method, &[unusable()], &[]), &format!("{dropped}; \"GET\"")),
+        (IstioAction::Allow, test(Unknown("x".into()), &[], &[]), &format!("{dropped}; nobody knows \"x\"")),
+        (IstioAction::Deny, test(Method, &[unusable(), text("PUT")], &[]), "\"?\" (cannot be used) or PUT; \"GET\""),
+    ] {
+        assert_eq!(said(action, test, &bare()), expected);
+    }
+}

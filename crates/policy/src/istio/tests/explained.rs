@@ -36,7 +36,10 @@ fn said(action: IstioAction, test: Test, request: &Request<'_>) -> String {
         1,
         "a policy that is attached elsewhere says nothing"
     );
-    assert_eq!(trace[0].effect == crate::Does::Deny, action == IstioAction::Deny);
+    assert_eq!(
+        trace[0].effect == crate::Does::Deny,
+        action == IstioAction::Deny
+    );
     match &trace[0].outcome {
         Outcome::Matched => "matched".into(),
         Outcome::NotMatched {

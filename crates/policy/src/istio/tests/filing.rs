@@ -298,7 +298,8 @@ fn paths_find_their_rules() {
 /// A rule is asked only where one of its fields may be met, whichever field that is.
 #[test]
 fn what_tells_rules_apart() {
-    let fields: [(&str, fn(usize) -> String); 3] = [
+    type Nth = fn(usize) -> String;
+    let fields: [(&str, Nth); 3] = [
         ("namespaces", |place| format!("n{place}")),
         ("paths", |place| format!("/p{place}")),
         ("hosts", |place| format!("H{place}.example:80")),

@@ -465,13 +465,15 @@ async fn a_denial_holds_whatever_the_request_or_the_answer_looks_like() {
         Reply::raw("HTTP/1.1 403 Forbidden\r\ncontent-length: 10\r\n\r\ncut").then(Step::Close),
     )
     .await;
+    let slow = Upstream::always(
+        Reply::raw("HTTP/1.1 403 Forbidden\r\ncontent-length: 10\r\n\r\nslow").then(Step::Stall),
+    )
+    .await;
     let parts = Parts::new().await;
-    for authorizer in [&denies, &cut] {
+    for (authorizer, timeout) in [(&denies, "20s"), (&cut, "20s"), (&slow, "3s")] {
+        let fields = format!("failOpen: true\ntimeout: {timeout}");
         let waypoint = parts
-            .start(&[
-                mesh(authorizer, "failOpen: true\ntimeout: 2s"),
-                custom("ask", "authz", ASKED),
-            ])
+            .start(&[mesh(authorizer, &fields), custom("ask", "authz", ASKED)])
             .await;
         for request in [
             get("/asked"),

@@ -280,15 +280,14 @@ impl Question {
             head: &self.head,
             body: &self.body,
         };
-        let said = async {
-            let answer = exchange::send(&waypoint.connector, upstream, outgoing, patience).await?;
-            match &authorizer.protocol {
-                ExtAuthzProtocol::Http(http) => http1::said(http, answer).await,
-                ExtAuthzProtocol::Grpc => grpc::said(answer).await,
-            }
-        };
-        let said = tokio::time::timeout_at(until, said);
-        said.await.unwrap_or(Err(ExchangeError::Timeout.into()))
+        let answer = exchange::send(&waypoint.connector, upstream, outgoing, patience).await?;
+        match &authorizer.protocol {
+            // Its head says all: what follows may take too long, and changes nothing.
+            ExtAuthzProtocol::Http(http) => http1::said(http, answer, until).await,
+            ExtAuthzProtocol::Grpc => tokio::time::timeout_at(until, grpc::said(answer))
+                .await
+                .unwrap_or(Err(ExchangeError::Timeout.into())),
+        }
     }
 }
 

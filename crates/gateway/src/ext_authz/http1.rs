@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, header};
+use tokio::time::Instant;
 use waypoint_config::HttpAuthz;
 use waypoint_policy::istio::TextMatch;
 
@@ -29,25 +30,29 @@ pub(super) fn question(
     Ok(Question { head, body })
 }
 
-/// What an answer means.
-pub(super) async fn said(authorizer: &HttpAuthz, mut answer: Answer) -> Result<Said, CheckError> {
+/// What an answer means; of its body what comes until then.
+pub(super) async fn said(
+    authorizer: &HttpAuthz,
+    mut answer: Answer,
+    until: Instant,
+) -> Result<Said, CheckError> {
     let status = answer.status();
+    if (500..600).contains(&status) {
+        return Err(CheckError::Status(status));
+    }
     let headers = answer.take_headers();
-    match status {
-        200 => {
-            // Read to its end, so that the connection can be kept; what it says does not matter.
-            let _ = answer.body(ANSWER_MAX_BYTES).await;
-            Ok(allowed(authorizer, &headers))
-        }
-        500..600 => Err(CheckError::Status(status)),
-        _ => Ok(Said::Deny(Denial {
+    // Read also where nobody looks at it, so that the connection can be kept.
+    let body = tokio::time::timeout_at(until, answer.body(ANSWER_MAX_BYTES)).await;
+    Ok(match status {
+        200 => allowed(authorizer, &headers),
+        _ => Said::Deny(Denial {
             status: denial_status(status),
             headers: denied(authorizer, &headers),
             // A denial stays one, whatever becomes of its words.
-            body: answer.body(ANSWER_MAX_BYTES).await.unwrap_or_default(),
+            body: body.ok().and_then(Result::ok).unwrap_or_default(),
             failed: false,
-        })),
-    }
+        }),
+    })
 }
 
 /// The caller's method, host and path, and of its headers those that were asked for.

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use waypoint_policy::istio::{
-    Attribute, AuthorizationPolicy, IstioAction, IstioRule, NoHeaders, Protocol, Request, Test,
-    TextMatch, Value,
+    Attribute, AuthorizationPolicy, IstioAction, IstioRule, Request, Test, TextMatch, Value,
 };
 use waypoint_policy::{Kind, Mode, ObjectName, ObjectRef, PolicySet, Posture, Principal, Settings};
 
@@ -80,19 +79,11 @@ fn authorize(criterion: &mut Criterion) {
                 Principal::Workload(format!("spiffe://{principal}").parse().unwrap());
             let path = format!("{path}x");
             let request = Request {
-                protocol: Protocol::Http,
-                principal: &principal,
-                source_ip: None,
-                remote_ip: None,
-                destination_ip: None,
                 port: 8080,
-                sni: "",
                 method: "POST",
                 host: &host,
                 path: &path,
-                headers: &NoHeaders,
-                claims: None,
-                custom: &[],
+                ..Request::of(&principal)
             };
             assert!(set.authorize(&request, &targets).allowed().is_some());
             let name = format!("authorize/distinct {differ}/{count} policies");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use smallvec::SmallVec;
 use waypoint_config::{PlainRoute, Route, Snapshot};
-use waypoint_policy::istio::{NOT_KEPT, NoHeaders, Protocol, Request};
+use waypoint_policy::istio::{NOT_KEPT, Request};
 use waypoint_policy::{
     Action, Arguments, By, Code, Facts, Outcome, Query, RuleName, ServerId, TargetId, TraceEntry,
 };
@@ -181,19 +181,15 @@ fn istio(request: &Remembered, head: &Head, snapshot: &Snapshot) -> Vec<TraceEnt
         targets.extend(new);
     }
     let judged = Request {
-        protocol: Protocol::Http,
-        principal: &request.principal,
         source_ip: Some(request.peer.ip().to_canonical()),
         remote_ip: Some(request.remote),
         destination_ip: Some(request.local.ip().to_canonical()),
         port: request.local.port(),
-        sni: "",
         method: &head.method,
         host: &head.authority,
         path: &head.path,
-        headers: &NoHeaders,
-        claims: None,
         custom: &request.custom,
+        ..Request::of(&request.principal)
     };
     snapshot
         .policy

@@ -15,8 +15,7 @@ use hashbrown::HashMap;
 
 use super::index::{Census, Found, Row};
 use super::{
-    Attribute, AuthorizationPolicy, IstioAction, IstioRule, NoHeaders, Protocol, Request, Test,
-    TextMatch, Value,
+    Attribute, AuthorizationPolicy, IstioAction, IstioRule, Request, Test, TextMatch, Value,
 };
 use crate::{Mode, ObjectName, ObjectRef, Principal, SpiffeId};
 use contradiction::Never;
@@ -282,19 +281,11 @@ impl IstioRule {
         };
         let principal = id.map_or(Principal::Anonymous, Principal::Workload);
         show(&Request {
-            protocol: Protocol::Http,
-            principal: &principal,
-            source_ip: None,
-            remote_ip: None,
-            destination_ip: None,
             port: 0,
-            sni: "",
             method: "",
             host: &host,
             path: &path,
-            headers: &NoHeaders,
-            claims: None,
-            custom: &[],
+            ..Request::of(&principal)
         });
     }
 }

@@ -132,6 +132,28 @@ pub struct Request<'a> {
     pub custom: &'a [CustomVerdict],
 }
 
+impl<'a> Request<'a> {
+    /// A request over HTTP of which nothing is known but who sends it.
+    #[must_use]
+    pub fn of(principal: &'a Principal) -> Self {
+        Self {
+            protocol: Protocol::Http,
+            principal,
+            source_ip: None,
+            remote_ip: None,
+            destination_ip: None,
+            port: 0,
+            sni: "",
+            method: "GET",
+            host: "",
+            path: "/",
+            headers: &NoHeaders,
+            claims: None,
+            custom: &[],
+        }
+    }
+}
+
 impl std::fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Request")

@@ -277,18 +277,15 @@ proptest! {
         };
         let request = Request {
             protocol: if asked.tcp { Protocol::Tcp } else { Protocol::Http },
-            principal: &principal,
             source_ip: asked.ip.as_ref().map(|ip| ip.parse().unwrap()),
-            remote_ip: None,
-            destination_ip: None,
             port: asked.port,
             sni: &asked.sni,
             method: &asked.method,
             host: &asked.host,
             path: &asked.path,
             headers: &asked.headers,
-            claims: None,
             custom: &asked.custom,
+            ..Request::of(&principal)
         };
         let set = set(&policies);
         let targets: Vec<TargetId> = on.iter().filter_map(|target| set.target(&object(*target))).collect();
@@ -362,19 +359,11 @@ fn nothing_attached_decides_nothing() {
     let set = set(&[written]);
     let principal = Principal::Anonymous;
     let request = Request {
-        protocol: Protocol::Http,
-        principal: &principal,
-        source_ip: None,
-        remote_ip: None,
-        destination_ip: None,
         port: 80,
-        sni: "",
         method: "GET",
         host: "a",
         path: "/",
-        headers: &NoHeaders,
-        claims: None,
-        custom: &[],
+        ..Request::of(&principal)
     };
     assert_eq!(set.authorize(&request, &[]), Verdict::default());
     let target = set.target(&object(0)).unwrap();
@@ -444,19 +433,11 @@ fn candidates_do_not_grow_with_policies() {
                 format!("/p{}/x", number("paths")),
             );
             let request = Request {
-                protocol: Protocol::Http,
-                principal: &principal,
-                source_ip: None,
-                remote_ip: None,
-                destination_ip: None,
                 port: 80,
-                sni: "",
                 method: "GET",
                 host: &host,
                 path: &path,
-                headers: &NoHeaders,
-                claims: None,
-                custom: &[],
+                ..Request::of(&principal)
             };
             let mut found = index::Found::new();
             row.find(&request, &mut found);
@@ -491,19 +472,11 @@ fn an_allow_that_matched_stands_for_the_own_namespace() {
     };
     let principal = Principal::Workload("spiffe://td/ns/a/sa/x".parse().unwrap());
     let request = Request {
-        protocol: Protocol::Http,
-        principal: &principal,
-        source_ip: None,
-        remote_ip: None,
-        destination_ip: None,
         port: 80,
-        sni: "",
         method: "GET",
         host: "h",
         path: "/",
-        headers: &NoHeaders,
-        claims: None,
-        custom: &[],
+        ..Request::of(&principal)
     };
     let llm = Action::Llm {
         provider: ProviderId(0),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::json;
-use waypoint_policy::istio::{NoHeaders, Protocol, Request};
+use waypoint_policy::istio::Request;
 
 use super::*;
 
@@ -143,19 +143,11 @@ fn decided(snapshot: &Snapshot) -> Vec<(String, bool)> {
                 continue;
             };
             let request = Request {
-                protocol: Protocol::Http,
-                principal: &principal,
-                source_ip: None,
-                remote_ip: None,
-                destination_ip: None,
                 port: 8080,
-                sni: "",
                 method: "GET",
                 host,
                 path: "/",
-                headers: &NoHeaders,
-                claims: None,
-                custom: &[],
+                ..Request::of(&principal)
             };
             let behind = snapshot.hosts_behind(route);
             let named = host.split(':').next().unwrap();

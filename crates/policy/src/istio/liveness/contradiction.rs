@@ -1,8 +1,6 @@
 //! Whether a rule asks for what cannot be.
 
-use super::super::{
-    Attribute, IstioAction, IstioRule, NoHeaders, Protocol, Request, Test, TextMatch, Value,
-};
+use super::super::{Attribute, IstioAction, IstioRule, Request, Test, TextMatch, Value};
 use crate::{Principal, SpiffeId, is_identity_header};
 
 /// Values of a field that are tried one by one, at most.
@@ -158,19 +156,11 @@ impl Default for Shown {
 impl Shown {
     fn request(&self) -> Option<Request<'_>> {
         Some(Request {
-            protocol: Protocol::Http,
-            principal: self.principal.as_ref()?,
-            source_ip: None,
-            remote_ip: None,
-            destination_ip: None,
             port: self.port,
-            sni: "",
             method: &self.method,
             host: "",
             path: &self.path,
-            headers: &NoHeaders,
-            claims: None,
-            custom: &[],
+            ..Request::of(self.principal.as_ref()?)
         })
     }
 }

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::super::naive::{Fields, Written, WrittenRule};
 use super::super::tests::{Asked, asked, compiled, object, policies};
 use super::*;
+use crate::istio::Protocol;
 use crate::{PolicySet, Posture, Settings, TargetId};
 
 /// What a rule is turned into, so that rules that say the same, less, or nothing are often met.

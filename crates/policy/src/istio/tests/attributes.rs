@@ -10,19 +10,11 @@ pub(super) static NOBODY: Principal = Principal::Anonymous;
 /// A request that has nothing but a method, a host and a path.
 pub(super) fn bare() -> Request<'static> {
     Request {
-        protocol: Protocol::Http,
-        principal: &NOBODY,
-        source_ip: None,
-        remote_ip: None,
-        destination_ip: None,
         port: 80,
-        sni: "",
         method: "GET",
         host: "a.example",
         path: "/",
-        headers: &NoHeaders,
-        claims: None,
-        custom: &[],
+        ..Request::of(&NOBODY)
     }
 }
 

@@ -193,8 +193,10 @@ pub fn parse_nested<'a>(
     key: &str,
 ) -> Result<(Object<'a>, Option<Object<'a>>), JsonError> {
     let mut index = scan::Index {
+        // What most messages have room in.
+        top: Vec::with_capacity(12),
+        inner: Vec::new(),
         inner_key: key,
-        ..scan::Index::default()
     };
     let value = scan::document(bytes, options, Some(&mut index))?;
     if value.kind != Kind::Object {

@@ -53,7 +53,7 @@ pub(super) struct Opened {
 impl Keys {
     pub(super) fn new() -> Self {
         Self {
-            few: Vec::new(),
+            few: Vec::with_capacity(FEW),
             many: HashTable::new(),
             random: None,
             opened: 0,

@@ -1,7 +1,5 @@
 //! The scanner: one pass over a document, without recursion.
 
-use std::ops::Range;
-
 use super::{
     JsonError, Kind, Member, Options, UniqueKeys, Value,
     keys::{Keys, Opened},
@@ -22,12 +20,11 @@ struct Scanner<'a, 'o> {
     options: &'o Options,
     keys: Keys,
     frames: Vec<Frame>,
-    /// The keys whose values come next in the two outermost containers.
-    key: [Range<usize>; 2],
+    /// Where the keys open and end whose values come next in the two outermost containers.
+    key: [(usize, text::End); 2],
 }
 
 /// What to collect while a document is checked.
-#[derive(Default)]
 pub(super) struct Index<'a, 'k> {
     /// Members of the outermost object.
     pub(super) top: Vec<Member<'a>>,
@@ -42,7 +39,7 @@ pub(super) fn document<'a>(
     options: &Options,
     mut index: Option<&mut Index<'a, '_>>,
 ) -> Result<Value<'a>, JsonError> {
-    if let Err(error) = std::str::from_utf8(bytes) {
+    if let Err(error) = simdutf8::compat::from_utf8(bytes) {
         return Err(JsonError::NotUtf8 {
             offset: error.valid_up_to(),
         });
@@ -59,7 +56,7 @@ pub(super) fn document<'a>(
         options,
         keys: Keys::new(),
         frames: Vec::with_capacity(8),
-        key: [0..0, 0..0],
+        key: [(0, text::End::default()); 2],
     };
     let value = scanner.value(&mut index)?;
     scanner.space();
@@ -121,17 +118,17 @@ impl<'a> Scanner<'a, '_> {
 
     /// Notes the member that is complete now, in one of the two outermost objects.
     fn collect(&self, index: &mut Index<'a, '_>, starts: &[usize; 2]) -> Result<(), JsonError> {
-        let [top, inner] = &self.key;
+        let [(start, end), inner] = self.key;
         if self.frames.len() == 1 {
             let value = slice(self.bytes, starts[0], self.at)?;
-            let member = view::member(self.bytes, 0, top.clone(), value)?;
+            let member = view::member(self.bytes, 0, start, end, value)?;
             index.top.push(member);
         } else if matches!(self.frames.first(), Some(Frame::Object(_)))
             && !index.inner_key.is_empty()
-            && view::key(self.bytes, 0, top)? == index.inner_key
+            && view::key(self.bytes, 0, start, end)? == index.inner_key
         {
             let value = slice(self.bytes, starts[1], self.at)?;
-            let member = view::member(self.bytes, 0, inner.clone(), value)?;
+            let member = view::member(self.bytes, 0, inner.0, inner.1, value)?;
             index.inner.push(member);
         }
         Ok(())
@@ -221,7 +218,7 @@ impl<'a> Scanner<'a, '_> {
             .checked_sub(1)
             .and_then(|n| self.key.get_mut(n))
         {
-            *key = start..end.quote + 1;
+            *key = (start, end);
         }
         self.at = end.quote + 1;
         self.space();

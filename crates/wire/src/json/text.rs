@@ -2,76 +2,43 @@
 
 use std::borrow::Cow;
 
+use wide::{CmpEq, CmpLe, u8x16};
+
 use super::{JsonError, Surrogates};
 
-const ONES: u64 = u64::MAX / 255;
-const HIGH: u64 = ONES << 7;
+/// Bytes that are looked at together.
+const WIDE: usize = 32;
 
-/// High bit set in each byte of `word` that ends a run of plain text. Bytes
-/// above the lowest one set may be wrong; the lowest never is.
+/// A bit for each byte of `chunk`, from the lowest on: whether it ends a run of plain text, as
+/// quotes, backslashes and control characters do.
 #[inline(always)]
-fn special(word: u64) -> u64 {
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let quote = quote.wrapping_sub(ONES) & !quote;
-    let backslash = backslash.wrapping_sub(ONES) & !backslash;
-    (control | quote | backslash) & HIGH
+fn special(chunk: [u8; 16]) -> u32 {
+    let chunk = u8x16::new(chunk);
+    let quote = chunk.simd_eq(u8x16::splat(b'"'));
+    let backslash = chunk.simd_eq(u8x16::splat(b'\\'));
+    let control = chunk.simd_le(u8x16::splat(0x1f));
+    (quote | backslash | control).to_bitmask()
 }
 
+/// As [`special`], of the bytes from `at` on; behind the last one come zeros, which are.
 #[inline(always)]
-fn word(bytes: &[u8; 8]) -> u64 {
-    u64::from_le_bytes(*bytes)
-}
-
-/// Offset from `at` on of the first quote, backslash or control character.
-#[inline]
-pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> Option<usize> {
-    // Keys and short values end in the first words; prose is worth wide steps.
-    for _ in 0..4 {
-        let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) else {
-            return tail(bytes, at);
-        };
-        let found = special(word(chunk));
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
+fn special_wide(bytes: &[u8], at: usize) -> u32 {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let chunk = rest.first_chunk().copied().unwrap_or_else(|| {
+        let mut chunk = [0; WIDE];
+        for (place, byte) in chunk.iter_mut().zip(rest) {
+            *place = *byte;
         }
-        at += 8;
-    }
-    let rest = bytes.get(at..)?;
-    let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
-    let plain = rest.get(..end)?;
-    if has_control(plain) {
-        let control = plain.iter().position(|&byte| byte < 0x20)?;
-        return Some(at + control);
-    }
-    (end < rest.len()).then_some(at + end)
-}
-
-/// Whether a control character is among `text`.
-#[inline]
-fn has_control(text: &[u8]) -> bool {
-    // Branch-free over each chunk, so that the compiler uses vectors.
-    let among = |chunk: &[u8]| {
         chunk
-            .iter()
-            .fold(false, |among, &byte| among | (byte < 0x20))
-    };
-    let (chunks, rest) = text.as_chunks::<32>();
-    chunks.iter().any(|chunk| among(chunk)) || among(rest)
-}
-
-#[inline]
-fn tail(bytes: &[u8], at: usize) -> Option<usize> {
-    let rest = bytes.get(at..)?;
-    let found = rest
-        .iter()
-        .position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\')?;
-    Some(at + found)
+    });
+    match chunk.as_chunks() {
+        ([low, high], _) => special(*low) | special(*high) << 16,
+        _ => 0,
+    }
 }
 
 /// Where a string ends.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct End {
     /// Offset of the closing quote.
     pub(super) quote: usize,
@@ -80,30 +47,55 @@ pub(super) struct End {
 }
 
 /// Checks the string whose first byte after the quote is `at`.
-#[inline]
+#[inline(always)]
 pub(super) fn string_end(
     bytes: &[u8],
-    mut at: usize,
+    at: usize,
     surrogates: Surrogates,
 ) -> Result<End, JsonError> {
+    // Most keys and many values end here.
+    if let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let found = special(*chunk);
+        let quote = at + found.trailing_zeros() as usize;
+        if found != 0 && bytes.get(quote) == Some(&b'"') {
+            return Ok(End {
+                quote,
+                escaped: false,
+            });
+        }
+    }
+    long_string_end(bytes, at, surrogates)
+}
+
+fn long_string_end(bytes: &[u8], mut at: usize, surrogates: Surrogates) -> Result<End, JsonError> {
     let mut escaped = false;
     loop {
-        let Some(end) = plain_end(bytes, at) else {
-            return Err(JsonError::UnexpectedEnd);
-        };
-        at = match bytes.get(end) {
-            Some(b'"') => {
-                return Ok(End {
-                    quote: end,
-                    escaped,
-                });
+        let mut found = u64::from(special_wide(bytes, at));
+        let mut behind = WIDE;
+        while found != 0 {
+            let end = at + found.trailing_zeros() as usize;
+            match bytes.get(end) {
+                Some(b'"') => {
+                    return Ok(End {
+                        quote: end,
+                        escaped,
+                    });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    let next = match bytes.get(end + 1) {
+                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => end + 2,
+                        _ => escape_end(bytes, end, surrogates)?,
+                    };
+                    // What the escape holds is not special.
+                    found &= u64::MAX << (next - at);
+                    behind = behind.max(next - at);
+                }
+                Some(_) => return Err(JsonError::Control { offset: end }),
+                None => return Err(JsonError::UnexpectedEnd),
             }
-            Some(b'\\') => {
-                escaped = true;
-                escape_end(bytes, end, surrogates)?
-            }
-            _ => return Err(JsonError::Control { offset: end }),
-        };
+        }
+        at += behind;
     }
 }
 
@@ -196,10 +188,53 @@ pub fn folds_to(key: &str, known: &str) -> bool {
     if key == known || key.len() < known.len() {
         return false;
     }
+    if key.is_ascii() {
+        return key.eq_ignore_ascii_case(known);
+    }
     let fold = |letter: char| match letter {
         'ſ' => 's',
         '\u{212a}' => 'k',
         other => other.to_ascii_lowercase(),
     };
     key.chars().map(fold).eq(known.chars().map(fold))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One byte after the other, with the same look at escapes.
+    fn naive(bytes: &[u8], mut at: usize, surrogates: Surrogates) -> Result<End, JsonError> {
+        let mut escaped = false;
+        loop {
+            match bytes.get(at) {
+                None => return Err(JsonError::UnexpectedEnd),
+                Some(b'"') => return Ok(End { quote: at, escaped }),
+                Some(b'\\') => {
+                    escaped = true;
+                    at = escape_end(bytes, at, surrogates)?;
+                }
+                Some(..0x20) => return Err(JsonError::Control { offset: at }),
+                Some(_) => at += 1,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn strings_end_where_a_look_at_each_byte_finds_it(
+            text in r#"([a-z]{0,40}(\\\\|\\"|"|\\n|\\u00e9|\\ud83d\\ude00|\\ud83d|\\x|é|\x01|\x1f|\x7f|[ -~]){0,3}){0,6}"#,
+            start in 0usize..4,
+            paired: bool,
+        ) {
+            let surrogates = if paired { Surrogates::Paired } else { Surrogates::Any };
+            let bytes = text.as_bytes();
+            prop_assert_eq!(
+                string_end(bytes, start, surrogates),
+                naive(bytes, start, surrogates)
+            );
+        }
+    }
 }

@@ -155,7 +155,7 @@ pub fn object(value: Value<'_>) -> Result<Object<'_>, JsonError> {
                 offset: value.start + start,
             });
         }
-        members.push(member(value.raw, value.start, start..end.quote + 1, item)?);
+        members.push(member(value.raw, value.start, start, end, item)?);
     }
     Ok(Object::new(value, members))
 }
@@ -190,7 +190,7 @@ impl<'a> Members<'a> {
         let Value {
             raw, start: base, ..
         } = walk.value();
-        let key = key(raw, base, &(start..end.quote + 1))?;
+        let key = key(raw, base, start, end)?;
         Ok(Some((key, item)))
     }
 }
@@ -255,30 +255,36 @@ pub fn array(value: Value<'_>) -> Result<Vec<Value<'_>>, JsonError> {
     Ok(items)
 }
 
-/// Builds a member whose key lies at `key` (quotes included) of `bytes`, which start at `base`.
+/// Builds a member whose key opens at `start` and ends at `end` of `bytes`, which start at `base`.
 pub(super) fn member<'a>(
     bytes: &'a [u8],
     base: usize,
-    key: Range<usize>,
+    start: usize,
+    end: text::End,
     value: Value<'a>,
 ) -> Result<Member<'a>, JsonError> {
     Ok(Member {
-        key: self::key(bytes, base, &key)?,
-        key_range: base + key.start..base + key.end,
+        key: key(bytes, base, start, end)?,
+        key_range: base + start..base + end.quote + 1,
         value,
     })
 }
 
-/// The text of the key that lies at `range`, quotes included.
-pub(super) fn key<'a>(
-    bytes: &'a [u8],
+/// The text of the key that opens at `start` and ends at `end`.
+#[inline]
+pub(super) fn key(
+    bytes: &[u8],
     base: usize,
-    range: &Range<usize>,
-) -> Result<Cow<'a, str>, JsonError> {
-    let offset = base + range.start;
+    start: usize,
+    end: text::End,
+) -> Result<Cow<'_, str>, JsonError> {
+    let offset = base + start;
     let inner = bytes
-        .get(range.start + 1..range.end.saturating_sub(1))
+        .get(start + 1..end.quote)
         .and_then(|inner| std::str::from_utf8(inner).ok())
         .ok_or(JsonError::NotUtf8 { offset })?;
+    if !end.escaped {
+        return Ok(Cow::Borrowed(inner));
+    }
     text::unescape(inner).ok_or(JsonError::Surrogate { offset })
 }

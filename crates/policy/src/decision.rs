@@ -77,7 +77,9 @@ pub enum By {
 impl By {
     pub(crate) const NO_MATCH: &'static str = "no rule allows this";
 
-    fn kind_and_name(&self) -> (&'static str, &str) {
+    /// The kind and the name of what decided; of a rule, the name within its policy.
+    #[must_use]
+    pub fn kind_and_name(&self) -> (&'static str, &str) {
         match self {
             Self::Rule(rule) => (rule.kind, &rule.rule),
             Self::Uncovered(posture) => ("Posture", posture.as_str()),

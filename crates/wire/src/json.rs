@@ -1,4 +1,5 @@
-//! A strict JSON reader that checks bytes in place and never rebuilds them (RFC 8259).
+//! A strict JSON reader that checks bytes in place and never rebuilds them, and a small writer
+//! (RFC 8259).
 //!
 //! A gateway decides on a body and then forwards the same bytes, so the one
 //! thing it may not do is read them differently from the server behind it.
@@ -20,12 +21,14 @@ mod scan;
 mod text;
 mod view;
 mod walk;
+mod write;
 
 #[cfg(test)]
 mod tests;
 
 pub use text::folds_to;
 pub use view::{Kind, Member, Members, Object, Value, array, members, object, objects};
+pub use write::{ObjectWriter, push_string};
 
 /// What a document must keep to beyond the grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The facts of one request, gathered on its way and written once at its end.
 
 mod audit;
+mod event;
 mod metrics;
 mod principals;
 mod recent;
@@ -14,7 +15,8 @@ use waypoint_mesh::IdentitySource;
 use waypoint_policy::istio::Verdict;
 use waypoint_policy::{By, Code, Decision, ObjectName, Operation, Principal, Refusal, RuleName};
 
-pub(crate) use audit::{AuditLog, Sinks as AuditSinks, Timestamp};
+pub(crate) use audit::{AuditLog, Sinks as AuditSinks};
+pub(crate) use event::Timestamp;
 pub(crate) use metrics::Metrics;
 pub(crate) use recent::{Recent, Remembered};
 

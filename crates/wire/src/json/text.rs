@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use wide::{CmpEq, CmpLe, u8x16};
+use wide::u8x16;
 
 use super::{JsonError, Surrogates};
 
@@ -35,6 +35,20 @@ fn special_wide(bytes: &[u8], at: usize) -> u32 {
         ([low, high], _) => special(*low) | special(*high) << 16,
         _ => 0,
     }
+}
+
+/// Offset from `at` on of the first byte that a string may not hold as it is.
+#[inline]
+pub(super) fn special_from(bytes: &[u8], mut at: usize) -> Option<usize> {
+    while at < bytes.len() {
+        let found = special_wide(bytes, at);
+        if found != 0 {
+            let end = at + found.trailing_zeros() as usize;
+            return (end < bytes.len()).then_some(end);
+        }
+        at += WIDE;
+    }
+    None
 }
 
 /// Where a string ends.

@@ -7,10 +7,11 @@ use prometheus::{
     Registry, TextEncoder,
 };
 use waypoint_mesh::ConnectionResult;
-use waypoint_policy::{By, Code, Kind, ObjectName, PolicySet};
+use waypoint_policy::{Kind, PolicySet};
 
 use super::RequestRecord;
 use super::principals::Principals;
+use super::series::{Found, Labels, NONE, Series};
 
 /// Boundaries of the OpenTelemetry GenAI conventions, in seconds.
 const SECONDS: &[f64] = &[
@@ -24,14 +25,13 @@ const TOKENS: &[f64] = &[
 const RULE: [&str; 4] = ["kind", "namespace", "policy", "rule"];
 /// Rules beyond this have a counter from their first hit on.
 const RULES_MAX: usize = 2_000;
-/// Where a label has nothing to say.
-const NONE: &str = "";
 
 /// All families, registered.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     principals: Principals,
+    found: Found,
     requests: IntCounterVec,
     decisions: IntCounterVec,
     would_deny: IntCounterVec,
@@ -174,6 +174,7 @@ impl Metrics {
                 ),
             ),
             principals: Principals::default(),
+            found: Found::default(),
             registry,
         }
     }
@@ -232,97 +233,111 @@ impl Metrics {
     }
 
     pub(super) fn request(&self, record: &RequestRecord, took: Duration) {
-        let code = record.code.map_or(NONE, Code::as_str);
-        let route = record.route.as_deref().unwrap_or(NONE);
-        let status = match record.status {
-            100..200 => "1xx",
-            200..300 => "2xx",
-            300..400 => "3xx",
-            400..500 => "4xx",
-            500..600 => "5xx",
-            _ => "none",
-        };
-        self.requests
-            .with_label_values(&[&*record.listener, route, status, code])
-            .inc();
-        let principal = record
-            .principal
-            .spiffe()
-            .map_or("anonymous", |id| id.as_str());
-        let principal = self.principals.label(principal);
-        if let Some(allowed) = record.allowed {
-            let decision = if allowed { "allow" } else { "deny" };
-            let mode = if record.would_deny.is_empty() {
-                "enforce"
-            } else {
-                "would_deny"
-            };
-            let policy = record.by.as_ref().map_or(NONE, policy_label);
-            self.decisions
-                .with_label_values(&[decision, record.action.kind, mode, code, policy, principal])
-                .inc();
+        let labels = Labels::of(record);
+        let series = self.found.get(labels, || self.series(labels));
+        series.requests.inc();
+        if let Some(decisions) = &series.decision {
+            decisions.inc();
         }
-        if let Some(By::Rule(rule)) = &record.by {
-            let name = &rule.policy;
-            self.rule_hits
-                .with_label_values(&[rule.kind, &*name.namespace, &*name.name, &*rule.rule])
-                .inc();
+        if let Some(hits) = &series.rule_hits {
+            hits.inc();
         }
         for rule in &record.would_deny {
             self.would_deny
                 .with_label_values(&[&*rule.policy.name, &*rule.rule])
                 .inc();
         }
+        if let Some(duration) = &series.duration {
+            duration.observe(took.as_secs_f64());
+        }
         match record.action.kind {
-            "llm" => self.llm(record, took, principal, code),
-            "mcp" => self.mcp(record, took, code),
+            "llm" => self.llm(&series, labels, record),
+            "mcp" => self.mcp(&series, labels, record),
             _ => {}
         }
     }
 
-    fn llm(&self, record: &RequestRecord, took: Duration, principal: &str, code: &str) {
-        let operation = record
-            .action
-            .operation
-            .map_or(NONE, |operation| operation.as_str());
-        let provider = record.action.provider.as_ref().map_or(NONE, label);
-        let model = record.action.model_label.as_deref().unwrap_or(NONE);
-        self.llm_duration
-            .with_label_values(&[operation, provider, model, code])
-            .observe(took.as_secs_f64());
+    /// Looks the handles of these labels up.
+    fn series(&self, labels: Labels<'_>) -> Series {
+        let Labels {
+            listener,
+            route,
+            status,
+            code,
+            decision,
+            mode,
+            kind,
+            policy,
+            principal,
+            rule,
+            operation,
+            backend,
+            model,
+        } = labels;
+        let requests = [listener, route, status, code];
+        let mut series = Series::new(labels, self.requests.with_label_values(&requests));
+        if !decision.is_empty() {
+            let principal = self.principals.label(principal);
+            let decided = [decision, kind, mode, code, policy, principal];
+            series.decision = Some(self.decisions.with_label_values(&decided));
+        }
+        if rule != Labels::NO_RULE {
+            series.rule_hits = Some(self.rule_hits.with_label_values(&rule));
+        }
+        series.duration = match kind {
+            "llm" => {
+                let call = [operation, backend, model, code];
+                Some(self.llm_duration.with_label_values(&call))
+            }
+            "mcp" => {
+                let call = [operation, backend, code];
+                Some(self.mcp_server_duration.with_label_values(&call))
+            }
+            _ => None,
+        };
+        series
+    }
+
+    fn llm(&self, series: &Series, labels: Labels<'_>, record: &RequestRecord) {
+        let call = [labels.operation, labels.backend, labels.model];
         if let Some(first) = record.first_token {
-            self.first_token
-                .with_label_values(&[operation, provider, model])
+            let family = &self.first_token;
+            series
+                .first_token
+                .get_or_init(|| family.with_label_values(&call))
                 .observe(first.as_secs_f64());
         }
         let Some(usage) = &record.usage else { return };
-        for (kind, tokens) in [
+        let counted = [
             ("input", usage.input),
             ("output", usage.output),
             ("cached_input", usage.cached_input),
             ("reasoning", usage.reasoning),
-        ] {
+        ];
+        for ((kind, tokens), histogram) in counted.into_iter().zip(&series.tokens) {
             if let Some(tokens) = tokens {
+                let made = || {
+                    let [operation, provider, model] = call;
+                    let principal = self.principals.label(labels.principal);
+                    let counted = [kind, operation, provider, model, principal];
+                    self.token_usage.with_label_values(&counted)
+                };
                 #[expect(
                     clippy::cast_precision_loss,
                     reason = "token counts stay far below 2^52"
                 )]
-                self.token_usage
-                    .with_label_values(&[kind, operation, provider, model, principal])
-                    .observe(tokens as f64);
+                histogram.get_or_init(made).observe(tokens as f64);
             }
         }
     }
 
-    fn mcp(&self, record: &RequestRecord, took: Duration, code: &str) {
-        let method = record.action.method_label.unwrap_or(NONE);
-        let server = record.action.server.as_deref().unwrap_or(NONE);
-        self.mcp_server_duration
-            .with_label_values(&[method, server, code])
-            .observe(took.as_secs_f64());
+    fn mcp(&self, series: &Series, labels: Labels<'_>, record: &RequestRecord) {
+        let call = [labels.operation, labels.backend, labels.code];
         if let Some(started) = record.upstream_started {
-            self.mcp_client_duration
-                .with_label_values(&[method, server, code])
+            let family = &self.mcp_client_duration;
+            series
+                .upstream_duration
+                .get_or_init(|| family.with_label_values(&call))
                 .observe(started.elapsed().as_secs_f64());
         }
     }
@@ -372,22 +387,6 @@ fn rules(policy: &PolicySet) -> impl Iterator<Item = [&str; 4]> {
         rules.map(move |rule| [kind, &*of.namespace, &*of.name, rule])
     });
     agents.chain(istio).chain(access)
-}
-
-/// The policy that decided, or the kind of default that did.
-fn policy_label(by: &By) -> &str {
-    match by {
-        By::Rule(rule) => &rule.policy.name,
-        By::Uncovered(posture) => posture.as_str(),
-        By::NoMatch => "no_match",
-        By::NoIstioAllow => "no_istio_allow",
-        By::Identity => "identity",
-        By::Transport(_) => "transport",
-    }
-}
-
-fn label(name: &ObjectName) -> &str {
-    &name.name
 }
 
 fn register<C: prometheus::core::Collector + Clone + 'static>(

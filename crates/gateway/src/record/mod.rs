@@ -5,6 +5,7 @@ mod event;
 mod metrics;
 mod principals;
 mod recent;
+mod series;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

@@ -175,6 +175,11 @@ fn remove_dots(path: &str) -> String {
 /// [`PathError`] says what is refused and why.
 pub fn normalize_path(path: &str) -> Result<Cow<'_, str>, PathError> {
     let normal = PathNormalization::MergeSlashes.normalize(path)?;
+    // Without one of these nothing below can be; few paths have any.
+    let may_be_ambiguous = |byte| matches!(byte, b'%' | b';' | b'\\');
+    if !path.bytes().any(may_be_ambiguous) {
+        return Ok(normal);
+    }
     let has_parameters = |segment: &str| {
         let rest = segment.strip_prefix('.');
         let rest = rest.map(|rest| rest.strip_prefix('.').unwrap_or(rest));

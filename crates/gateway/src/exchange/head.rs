@@ -22,13 +22,19 @@ pub(crate) struct RequestHead {
     bytes: Vec<u8>,
 }
 
+/// Whether all bytes are as they should be; without a way out in between, many are looked at at
+/// once.
+fn all(bytes: &[u8], legal: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(true, |all, byte| all & legal(*byte))
+}
+
 impl RequestHead {
     /// A request line (RFC 9112 §3) without fields.
     ///
     /// # Errors
     /// [`ExchangeError::Malformed`] for a target with bytes that no target has.
     pub(crate) fn new(method: Method, target: &str) -> Result<Self, ExchangeError> {
-        if target.is_empty() || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if target.is_empty() || !all(target.as_bytes(), |byte| byte.is_ascii_graphic()) {
             return Err(ExchangeError::Malformed);
         }
         let mut bytes = Vec::with_capacity(USUAL_BYTES);
@@ -66,8 +72,8 @@ impl RequestHead {
         name: &HeaderName,
         parts: &[&[u8]],
     ) -> Result<(), ExchangeError> {
-        let legal = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
-        if !parts.iter().all(|part| part.iter().all(legal)) {
+        let legal = |byte: u8| (byte == b'\t') | ((byte >= b' ') & (byte != 0x7f));
+        if !parts.iter().all(|part| all(part, legal)) {
             return Err(ExchangeError::Malformed);
         }
         self.bytes.extend_from_slice(name.as_str().as_bytes());

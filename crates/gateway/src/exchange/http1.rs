@@ -162,7 +162,8 @@ fn parse_head(input: &Bytes) -> Result<Option<ParsedHead>, ExchangeError> {
     };
     let code = response.code.unwrap_or_default();
     let status = StatusCode::from_u16(code).map_err(|_| ExchangeError::Malformed)?;
-    let mut headers = HeaderMap::with_capacity(response.headers.len());
+    // With room for what we add before it goes to the caller.
+    let mut headers = HeaderMap::with_capacity(response.headers.len() + 4);
     for field in response.headers.iter() {
         let name =
             HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| ExchangeError::Malformed)?;

@@ -54,12 +54,20 @@ pub fn read_answer(
     operation: Operation,
     body: &[u8],
 ) -> Result<Option<Usage>, JsonError> {
-    let answer = json::parse_object(body, &LENIENT)?;
+    let (answer, usage) = json::parse_nested(body, &LENIENT, "usage")?;
     if matches!(operation, Operation::CountTokens | Operation::Models) {
         return Ok(None);
     }
     let mut reported = Reported::default();
-    Ok(reported.read(&answer).then(|| reported.usage(dialect)))
+    let reports = match usage {
+        Some(usage) => {
+            let members = usage.members().iter();
+            reported.read_usage(members.map(|member| (&member.key, member.value)));
+            true
+        }
+        None => reported.read(&answer),
+    };
+    Ok(reports.then(|| reported.usage(dialect)))
 }
 
 /// What a provider has reported so far, in its own terms.
@@ -90,9 +98,15 @@ impl Reported {
         let Some(usage) = usage else {
             return false;
         };
+        self.read_usage(json::members(usage));
+        true
+    }
+
+    /// Reads the members of a `usage` object.
+    fn read_usage<'a>(&mut self, members: impl Iterator<Item = (impl AsRef<str>, Value<'a>)>) {
         let mut found = Found::default();
-        for (key, value) in json::members(usage) {
-            found.note(&key, value);
+        for (key, value) in members {
+            found.note(key.as_ref(), value);
         }
         last(&mut self.input, found.prompt.or(found.input));
         last(&mut self.output, found.completion.or(found.output));
@@ -104,7 +118,6 @@ impl Reported {
         let written = found.written_details.or(found.cache_creation);
         last(&mut self.cache_write, written.or(parts.flatten()));
         last(&mut self.reasoning, found.reasoning.or(found.thinking));
-        true
     }
 
     /// The tokens in our terms, as of the last report.

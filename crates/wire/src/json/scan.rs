@@ -1,5 +1,7 @@
 //! The scanner: one pass over a document, without recursion.
 
+use std::borrow::Cow;
+
 use super::{
     JsonError, Kind, Member, Options, UniqueKeys, Value,
     keys::{Keys, Opened},
@@ -15,6 +17,8 @@ enum Frame {
 }
 
 struct Scanner<'a, 'o> {
+    /// The same as `bytes`.
+    text: &'a str,
     bytes: &'a [u8],
     at: usize,
     options: &'o Options,
@@ -39,11 +43,9 @@ pub(super) fn document<'a>(
     options: &Options,
     mut index: Option<&mut Index<'a, '_>>,
 ) -> Result<Value<'a>, JsonError> {
-    if let Err(error) = simdutf8::compat::from_utf8(bytes) {
-        return Err(JsonError::NotUtf8 {
-            offset: error.valid_up_to(),
-        });
-    }
+    let text = simdutf8::compat::from_utf8(bytes).map_err(|error| JsonError::NotUtf8 {
+        offset: error.valid_up_to(),
+    })?;
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(JsonError::ByteOrderMark);
     }
@@ -51,6 +53,7 @@ pub(super) fn document<'a>(
         return Err(JsonError::TooLarge);
     }
     let mut scanner = Scanner {
+        text,
         bytes,
         at: 0,
         options,
@@ -118,20 +121,29 @@ impl<'a> Scanner<'a, '_> {
 
     /// Notes the member that is complete now, in one of the two outermost objects.
     fn collect(&self, index: &mut Index<'a, '_>, starts: &[usize; 2]) -> Result<(), JsonError> {
-        let [(start, end), inner] = self.key;
+        let [top, inner] = self.key;
         if self.frames.len() == 1 {
-            let value = slice(self.bytes, starts[0], self.at)?;
-            let member = view::member(self.bytes, 0, start, end, value)?;
-            index.top.push(member);
+            index.top.push(self.member(top, starts[0])?);
         } else if matches!(self.frames.first(), Some(Frame::Object(_)))
             && !index.inner_key.is_empty()
-            && view::key(self.bytes, 0, start, end)? == index.inner_key
+            && self.key(top)? == index.inner_key
         {
-            let value = slice(self.bytes, starts[1], self.at)?;
-            let member = view::member(self.bytes, 0, inner.0, inner.1, value)?;
-            index.inner.push(member);
+            index.inner.push(self.member(inner, starts[1])?);
         }
         Ok(())
+    }
+
+    /// The member with this key, whose value goes from `start` to here.
+    fn member(&self, key: (usize, text::End), start: usize) -> Result<Member<'a>, JsonError> {
+        Ok(Member {
+            key: self.key(key)?,
+            key_range: key.0..key.1.quote + 1,
+            value: slice(self.bytes, start, self.at)?,
+        })
+    }
+
+    fn key(&self, (start, end): (usize, text::End)) -> Result<Cow<'a, str>, JsonError> {
+        view::key(self.text.get(start + 1..end.quote), end, start)
     }
 
     /// Reads the beginning of a value: `true` if another value comes first

@@ -155,7 +155,12 @@ pub fn object(value: Value<'_>) -> Result<Object<'_>, JsonError> {
                 offset: value.start + start,
             });
         }
-        members.push(member(value.raw, value.start, start, end, item)?);
+        let offset = value.start + start;
+        members.push(Member {
+            key: key(key_of(value.raw, start, end), end, offset)?,
+            key_range: offset..value.start + end.quote + 1,
+            value: item,
+        });
     }
     Ok(Object::new(value, members))
 }
@@ -190,7 +195,7 @@ impl<'a> Members<'a> {
         let Value {
             raw, start: base, ..
         } = walk.value();
-        let key = key(raw, base, start, end)?;
+        let key = key(key_of(raw, start, end), end, base + start)?;
         Ok(Some((key, item)))
     }
 }
@@ -255,36 +260,21 @@ pub fn array(value: Value<'_>) -> Result<Vec<Value<'_>>, JsonError> {
     Ok(items)
 }
 
-/// Builds a member whose key opens at `start` and ends at `end` of `bytes`, which start at `base`.
-pub(super) fn member<'a>(
-    bytes: &'a [u8],
-    base: usize,
-    start: usize,
-    end: text::End,
-    value: Value<'a>,
-) -> Result<Member<'a>, JsonError> {
-    Ok(Member {
-        key: key(bytes, base, start, end)?,
-        key_range: base + start..base + end.quote + 1,
-        value,
-    })
-}
-
-/// The text of the key that opens at `start` and ends at `end`.
+/// The text of a key, unescaped if it needs to be. `offset` is that of its opening quote.
 #[inline]
 pub(super) fn key(
-    bytes: &[u8],
-    base: usize,
-    start: usize,
+    inner: Option<&str>,
     end: text::End,
+    offset: usize,
 ) -> Result<Cow<'_, str>, JsonError> {
-    let offset = base + start;
-    let inner = bytes
-        .get(start + 1..end.quote)
-        .and_then(|inner| std::str::from_utf8(inner).ok())
-        .ok_or(JsonError::NotUtf8 { offset })?;
+    let inner = inner.ok_or(JsonError::NotUtf8 { offset })?;
     if !end.escaped {
         return Ok(Cow::Borrowed(inner));
     }
     text::unescape(inner).ok_or(JsonError::Surrogate { offset })
+}
+
+/// The key that opens at `start` of `bytes` and ends at `end`, where only bytes are known.
+fn key_of(bytes: &[u8], start: usize, end: text::End) -> Option<&str> {
+    std::str::from_utf8(bytes.get(start + 1..end.quote)?).ok()
 }

@@ -112,12 +112,13 @@ impl Head {
         let raw_path = request.raw_path();
         let raw_path = std::str::from_utf8(raw_path).map_err(|_| bad("path is not text"))?;
         // Origin form, absolute form, or `*`.
-        let raw_path = match raw_path.find("://") {
-            Some(at) if !raw_path.starts_with('/') => {
-                let rest = &raw_path[at + 3..];
-                rest.find('/').map_or("/", |slash| &rest[slash..])
-            }
-            _ => raw_path,
+        let rest = match raw_path.starts_with('/') {
+            true => None,
+            false => raw_path.split_once("://").map(|(_, rest)| rest),
+        };
+        let raw_path = match rest {
+            Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+            None => raw_path,
         };
         let (path, query) = raw_path.split_once('?').unwrap_or((raw_path, ""));
         if !path.starts_with('/') {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use http::HeaderName;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -227,9 +228,11 @@ fn voice_of_path(path: &str) -> Voice {
     }
 }
 
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// The trace id of a W3C `traceparent`, when it is well formed.
 fn trace_id(request: &RequestHeader) -> Option<Box<str>> {
-    let value = request.headers.get("traceparent")?.to_str().ok()?;
+    let value = request.headers.get(TRACEPARENT)?.to_str().ok()?;
     let mut parts = value.split('-');
     let (version, id) = (parts.next()?, parts.next()?);
     let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -1,6 +1,7 @@
 //! Writes answers of our own: refusals in the caller's words, and heads of forwarded answers.
 
 use bytes::Bytes;
+use http::HeaderName;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
@@ -13,6 +14,12 @@ use crate::exchange::Answer;
 use crate::ext_authz::Denial;
 use crate::headers;
 use crate::record::RequestId;
+
+/// How we name a request, to callers and to upstreams.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The same, where SDKs look for a provider's name of it.
+pub(crate) const PROVIDER_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// In whose words a refusal is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +35,7 @@ pub(crate) enum Voice {
 /// A head with status, request id and room for more.
 pub(crate) fn head(status: u16, id: &RequestId) -> Result<Box<ResponseHeader>> {
     let mut head = ResponseHeader::build_no_case(status, Some(16))?;
-    head.append_header("x-request-id", id.as_str())?;
+    head.append_header(REQUEST_ID, id.as_str())?;
     Ok(Box::new(head))
 }
 
@@ -46,7 +53,7 @@ pub(crate) fn forwarded(
     let internal = |_| Refusal::new(Code::Internal);
     let mut head =
         headers::response(answer.status(), answer.take_headers(), own_key).map_err(internal)?;
-    head.insert_header("x-request-id", context.record.id.as_str())
+    head.insert_header(REQUEST_ID, context.record.id.as_str())
         .map_err(internal)?;
     context.change_answer(&mut head).map_err(internal)?;
     Ok(head)

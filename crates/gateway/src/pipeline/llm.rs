@@ -28,6 +28,9 @@ pub(super) const ERROR_BODY_MAX_BYTES: usize = 1 << 20;
 /// Where Anthropic's API looks for a key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// Which callers of Anthropic's API send.
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+
 /// A call that may be made.
 pub(super) struct Prepared {
     pub(super) call: Call,
@@ -99,10 +102,7 @@ async fn prepare(
     head: &Head,
 ) -> Result<Option<Prepared>, Refusal> {
     let rest = after_prefix(&head.path, &route.prefix);
-    let is_anthropic = session
-        .req_header()
-        .headers
-        .contains_key("anthropic-version");
+    let is_anthropic = session.req_header().headers.contains_key(ANTHROPIC_VERSION);
     let guess = match rest.starts_with("/v1/messages") || is_anthropic {
         true => Dialect::Anthropic,
         false => Dialect::OpenAi,

@@ -103,7 +103,7 @@ pub(super) async fn plain(
     let internal = |_| Refusal::new(Code::Internal);
     let retry = is_error.then(|| Retry::of(&answer, exhausted));
     let mut head = respond::forwarded(&mut answer, own_key, context)?;
-    head.insert_header("request-id", context.record.id.as_str())
+    head.insert_header(respond::PROVIDER_REQUEST_ID, context.record.id.as_str())
         .map_err(internal)?;
     if is_foreign {
         head.insert_header("content-type", "application/json")

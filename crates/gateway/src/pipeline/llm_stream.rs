@@ -111,7 +111,7 @@ pub(super) async fn relay(
         Decoder::of(answer.header("content-encoding")).map_err(ExchangeError::refusal)?;
     let status = answer.status();
     let mut head = respond::forwarded(&mut answer, own_key, context)?;
-    head.insert_header("request-id", context.record.id.as_str())
+    head.insert_header(respond::PROVIDER_REQUEST_ID, context.record.id.as_str())
         .map_err(internal)?;
     head.insert_header("x-accel-buffering", "no")
         .map_err(internal)?;

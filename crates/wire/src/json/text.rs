@@ -202,8 +202,12 @@ pub fn folds_to(key: &str, known: &str) -> bool {
     if key == known || key.len() < known.len() {
         return false;
     }
-    if key.is_ascii() {
+    // The two characters are longer than the letters that they fold to.
+    if key.len() == known.len() {
         return key.eq_ignore_ascii_case(known);
+    }
+    if key.is_ascii() {
+        return false;
     }
     let fold = |letter: char| match letter {
         'ſ' => 's',

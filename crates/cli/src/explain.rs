@@ -20,7 +20,7 @@ use waypoint_policy::{By, Code, Does, Kind, Mode, Outcome, RuleName, TraceEntry}
 use crate::configuration::{self, GatewayName};
 use crate::output;
 use crate::paint::Paint;
-use answer::{Answer, Stage};
+use answer::Answer;
 use request::Request;
 
 pub(crate) use decide::llm_targets;

@@ -259,6 +259,10 @@ impl<'a> Event<'a> {
         if record.downstream_gone {
             flags.push("DOWNSTREAM_DISCONNECTED");
         }
+        if record.failed_open {
+            // Envoy's counter of the same is `failure_mode_allowed`.
+            flags.push("EXT_AUTHZ_FAILURE_MODE_ALLOWED");
+        }
         if record.streamed {
             flags.push("STREAMED");
         }

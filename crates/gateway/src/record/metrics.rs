@@ -7,7 +7,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 use waypoint_mesh::ConnectionResult;
-use waypoint_policy::{By, Code, Kind, ObjectName, PolicySet};
+use waypoint_policy::{By, Code, Kind, ObjectName, PolicySet, RuleName};
 
 use super::RequestRecord;
 use super::principals::Principals;
@@ -77,17 +77,26 @@ impl Metrics {
             ),
             decisions: counters(
                 "waypoint_decisions_total",
-                "Policy decisions, by outcome, action family, mode, refusal code, the policy that decided and principal.",
-                &["decision", "action", "mode", "code", "policy", "principal"],
+                "Policy decisions, by outcome, action family, mode, refusal code, the policy that decided (its kind and namespace, or the kind of default that did) and principal.",
+                &[
+                    "decision",
+                    "action",
+                    "mode",
+                    "code",
+                    "kind",
+                    "namespace",
+                    "policy",
+                    "principal",
+                ],
             ),
             would_deny: counters(
                 "waypoint_would_deny_total",
                 "Decisions that a dry-run policy, or an observed default, would have denied.",
-                &["policy", "rule"],
+                &RULE,
             ),
             rule_hits: counters(
                 "waypoint_rule_hits_total",
-                "Requests that a rule decided, by the rule's object and name; a rule that never decides stays at 0.",
+                "Requests that a rule decided, or of AUDIT and dry-run policies: matched, by the rule's object and name; a rule that never does stays at 0.",
                 &RULE,
             ),
             connections: counters(
@@ -178,14 +187,14 @@ impl Metrics {
         }
     }
 
-    /// Makes the counter of every rule in force, so that those that never decide are seen too.
+    /// Makes the counter of every rule in force, so that those that are never needed are seen too.
     pub(crate) fn rules(&self, policy: &PolicySet) {
         for rule in rules(policy).take(RULES_MAX) {
             let _ = self.rule_hits.with_label_values(&rule);
         }
     }
 
-    /// How often each rule in force has decided a request.
+    /// How often each rule has decided a request, or matched one where it decides nothing.
     pub(crate) fn rule_hits(&self, policy: &PolicySet) -> Vec<serde_json::Value> {
         let hits = |rule: [&str; 4]| {
             let [kind, namespace, name, rule_name] = rule;
@@ -257,21 +266,22 @@ impl Metrics {
             } else {
                 "would_deny"
             };
-            let policy = record.by.as_ref().map_or(NONE, policy_label);
+            let [kind, namespace, policy] = record.by.as_ref().map_or([NONE; 3], policy_labels);
+            let action = record.action.kind;
             self.decisions
-                .with_label_values(&[decision, record.action.kind, mode, code, policy, principal])
+                .with_label_values(&[
+                    decision, action, mode, code, kind, namespace, policy, principal,
+                ])
                 .inc();
         }
         if let Some(By::Rule(rule)) = &record.by {
-            let name = &rule.policy;
-            self.rule_hits
-                .with_label_values(&[rule.kind, &*name.namespace, &*name.name, &*rule.rule])
-                .inc();
+            self.rule_hits.with_label_values(&rule_labels(rule)).inc();
+        }
+        for rule in record.marked() {
+            self.rule_hits.with_label_values(&rule_labels(rule)).inc();
         }
         for rule in &record.would_deny {
-            self.would_deny
-                .with_label_values(&[&*rule.policy.name, &*rule.rule])
-                .inc();
+            self.would_deny.with_label_values(&rule_labels(rule)).inc();
         }
         match record.action.kind {
             "llm" => self.llm(record, took, principal, code),
@@ -374,16 +384,22 @@ fn rules(policy: &PolicySet) -> impl Iterator<Item = [&str; 4]> {
     agents.chain(istio).chain(access)
 }
 
-/// The policy that decided, or the kind of default that did.
-fn policy_label(by: &By) -> &str {
+/// Kind, namespace and name of the policy that decided, or the kind of default that did.
+fn policy_labels(by: &By) -> [&str; 3] {
     match by {
-        By::Rule(rule) => &rule.policy.name,
-        By::Uncovered(posture) => posture.as_str(),
-        By::NoMatch => "no_match",
-        By::NoIstioAllow => "no_istio_allow",
-        By::Identity => "identity",
-        By::Transport(_) => "transport",
+        By::Rule(rule) => [rule.kind, &rule.policy.namespace, &rule.policy.name],
+        By::Uncovered(posture) => ["Posture", NONE, posture.as_str()],
+        By::NoMatch => ["Default", NONE, "no_match"],
+        By::NoIstioAllow => ["Default", NONE, "no_istio_allow"],
+        By::Identity => ["Identity", NONE, "identity"],
+        By::Transport(_) => ["Transport", NONE, "transport"],
     }
+}
+
+/// As [`RULE`] has them.
+fn rule_labels(rule: &RuleName) -> [&str; 4] {
+    let policy = &rule.policy;
+    [rule.kind, &policy.namespace, &policy.name, &rule.rule]
 }
 
 fn label(name: &ObjectName) -> &str {

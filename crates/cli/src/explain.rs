@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use serde::Serialize;
-use waypoint_policy::{By, Code, Does, Kind, Mode, Outcome, RuleName, TraceEntry};
+use waypoint_policy::{By, Code, Does, Kind, Mode, Outcome, RuleName, Stage, TraceEntry};
 
 use crate::configuration::{self, GatewayName};
 use crate::output;

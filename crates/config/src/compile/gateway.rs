@@ -58,20 +58,13 @@ pub(super) fn choose(
     match ours.as_slice() {
         [one] => return Some(one.clone()),
         [] if set.any_broken(ObjectKind::Gateway) => {}
-        [] => {
-            let message = format!(
+        [] => out.global(
+            "no-gateway",
+            format!(
                 "there is no Gateway of class `{GATEWAY_CLASS}`; add one with \
                  `gatewayClassName: {GATEWAY_CLASS}`, whose listeners say where to serve"
-            );
-            // The one that may have been meant.
-            match set.gateways.values().min_by_key(|other| &other.object.name) {
-                Some(other) => {
-                    let at = other.object.spec().key("gatewayClassName");
-                    out.error(at, "no-gateway", message);
-                }
-                None => out.global("no-gateway", message),
-            }
-        }
+            ),
+        ),
         several => {
             let names: Vec<String> = several.iter().map(ObjectName::to_string).collect();
             let message = format!(
@@ -79,10 +72,7 @@ pub(super) fn choose(
                 several.len(),
                 names.join(", ")
             );
-            match several.last().and_then(|name| set.gateways.get(name)) {
-                Some(last) => out.error(last.object.name_at(), "several-gateways", message),
-                None => out.global("several-gateways", message),
-            }
+            out.global("several-gateways", message);
         }
     }
     None

@@ -152,6 +152,95 @@ async fn a_policy_without_rules_denies_all_and_one_on_trial_nothing() {
     assert_eq!(event["would_deny"][0]["name"], "none", "{event}");
 }
 
+/// What decides nothing is counted where it would: once for each request that it matches.
+#[tokio::test]
+async fn audit_rules_and_rules_on_trial_are_counted() {
+    let on_trial = |policy: String| {
+        let annotated = "namespace: agents, annotations: {istio.io/dry-run: \"true\"}}";
+        policy.replace("namespace: agents}", annotated)
+    };
+    let rule =
+        "rules: [{to: [{operation: {paths: [\"/a\"]}}]}, {to: [{operation: {paths: [\"/b\"]}}]}]";
+    let trial = |name: &str, action: &str| {
+        let target = "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: wp}]";
+        let rules = "rules: [{name: r, http: [{paths: [\"/a\"]}]}]";
+        let spec = format!("{target}\naction: {action}\nmode: DryRun\n{rules}");
+        object("waypoint.kgateway.io/v1alpha1", "AgentPolicy", name, &spec)
+    };
+    let policies = [
+        policy("audit", &format!("action: AUDIT\n{rule}")),
+        on_trial(policy("dry-deny", &format!("action: DENY\n{rule}"))),
+        on_trial(policy("dry-allow", &format!("action: ALLOW\n{rule}"))),
+        trial("agent-deny", "Deny"),
+        trial("agent-allow", "Allow"),
+    ];
+    let (_upstream, waypoint) = start(&policies.concat()).await;
+    for path in ["/a", "/a", "/c"] {
+        let answer = waypoint.workload(ANN).call(&get(path)).await.unwrap();
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        waypoint.event(&answer).await;
+    }
+    let dump = waypoint.admin("/config_dump").await.json();
+    for (kind, name, rule, hits) in [
+        ("AuthorizationPolicy", "audit", "rule[0]", 2),
+        ("AuthorizationPolicy", "audit", "rule[1]", 0),
+        ("AuthorizationPolicy", "dry-deny", "rule[0]", 2),
+        ("AuthorizationPolicy", "dry-deny", "rule[1]", 0),
+        ("AuthorizationPolicy", "dry-allow", "rule[0]", 2),
+        ("AgentPolicy", "agent-deny", "r", 2),
+        ("AgentPolicy", "agent-allow", "r", 2),
+    ] {
+        let labels = [
+            ("kind", kind),
+            ("namespace", "agents"),
+            ("policy", name),
+            ("rule", rule),
+        ];
+        waypoint
+            .metric_reaches("waypoint_rule_hits_total", &labels, f64::from(hits))
+            .await;
+        let wanted =
+            json!({"kind": kind, "namespace": "agents", "name": name, "rule": rule, "hits": hits});
+        let dumped = dump["rule_hits"].as_array().unwrap();
+        assert!(dumped.contains(&wanted), "{wanted}: {dump}");
+    }
+    let labels = [
+        ("kind", "AgentPolicy"),
+        ("namespace", "agents"),
+        ("policy", "agent-deny"),
+    ];
+    waypoint
+        .metric_reaches("waypoint_would_deny_total", &labels, 2.0)
+        .await;
+}
+
+/// Policies of one name in two namespaces are told apart wherever decisions are counted.
+#[tokio::test]
+async fn decisions_are_counted_by_kind_and_namespace() {
+    let none = policy(
+        "none",
+        "action: DENY\nrules: [{to: [{operation: {paths: [\"/a\"]}}]}]",
+    );
+    let (_upstream, waypoint) = start(&none).await;
+    for path in ["/a", "/b"] {
+        waypoint.workload(ANN).call(&get(path)).await.unwrap();
+    }
+    for (kind, namespace, policy, decision) in [
+        ("AuthorizationPolicy", "agents", "none", "deny"),
+        ("Posture", "", "Graduated", "allow"),
+    ] {
+        let labels = [
+            ("kind", kind),
+            ("namespace", namespace),
+            ("policy", policy),
+            ("decision", decision),
+        ];
+        waypoint
+            .metric_reaches("waypoint_decisions_total", &labels, 1.0)
+            .await;
+    }
+}
+
 /// Whoever could choose by a name of his own which policies count could choose none, or others'.
 /// A name can only add denials: what `two` denies is denied to whoever calls it by that name.
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! `CUSTOM`: external authorizers over HTTP and gRPC, and what follows when they cannot be asked.
 
+mod bodies;
 mod grpc;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -347,6 +349,9 @@ async fn who_cannot_be_asked_denies_unless_the_operator_says_otherwise() {
             if status == 403 {
                 assert_eq!(event["code"], "authorizer_unavailable", "{case}: {event}");
             }
+            let flags = event["flags"].as_array().unwrap();
+            let open = flags.contains(&json!("EXT_AUTHZ_FAILURE_MODE_ALLOWED"));
+            assert_eq!(open, status == 200, "{case}: {event}");
         }
         let result = if status == 403 {
             "failed"

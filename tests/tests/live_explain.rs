@@ -305,7 +305,7 @@ async fn a_decision_is_explained_as_by_the_command() {
             ask[field] = value;
         }
         let said = explain(waypoint, &ask).await;
-        for field in ["decision", "by", "would_deny"] {
+        for field in ["decision", "by", "stage", "would_deny"] {
             assert_eq!(
                 told[field], said[field],
                 "{case}: {field}: {told:#} {said:#}"

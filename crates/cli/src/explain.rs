@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use serde::Serialize;
-use waypoint_policy::{By, Code, Does, Kind, Mode, Outcome, RuleName, TraceEntry};
+use waypoint_policy::{By, Code, Does, Kind, Mode, Outcome, RuleName, Stage, TraceEntry};
 
 use crate::configuration::{self, GatewayName};
 use crate::output;
 use crate::paint::Paint;
-use answer::{Answer, Stage};
+use answer::Answer;
 use request::Request;
 
 pub(crate) use decide::llm_targets;

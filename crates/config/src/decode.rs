@@ -286,10 +286,12 @@ impl Decoder<'_> {
         nulls(&self.node, &mut Vec::new(), &mut found);
         for path in found.into_iter().rev() {
             if self.leniency.is_none() && self.errors < MAX_ERRORS {
-                let message = format!(
-                    "`{}` has no value; give one or remove it",
-                    self.show(&path, None)
-                );
+                let shown = self.show(&path, None);
+                let message = match &*shown {
+                    // An empty one says something: of an AuthorizationPolicy that it denies all.
+                    "spec" => "`spec` has no value; write `spec: {}` for an empty one".to_owned(),
+                    _ => format!("`{shown}` has no value; give one or remove it"),
+                };
                 self.report(self.place(&path), "no-value", message);
             }
             self.remove(&path);

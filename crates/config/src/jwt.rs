@@ -21,6 +21,14 @@ pub struct RequestAuthentication {
     pub rules: Vec<JwtRule>,
 }
 
+impl JwtRule {
+    /// Whether it takes tokens that say they are of this issuer.
+    #[must_use]
+    pub fn takes(&self, issuer: &str) -> bool {
+        self.issuer.as_ref().is_none_or(|known| known == issuer)
+    }
+}
+
 impl RequestAuthentication {
     /// Whether it is about requests to `host` (without port).
     #[must_use]
@@ -37,8 +45,8 @@ impl RequestAuthentication {
 /// One issuer of tokens.
 #[derive(Debug)]
 pub struct JwtRule {
-    /// What `iss` must be.
-    pub issuer: String,
+    /// What `iss` must be; nothing if that is not asked.
+    pub issuer: Option<String>,
     /// What `aud` must have one of; empty is any, or none.
     pub audiences: Vec<String>,
     /// The issuer's keys.

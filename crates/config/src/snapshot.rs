@@ -10,7 +10,9 @@ use smallvec::SmallVec;
 use waypoint_llm as llm;
 pub use waypoint_mcp::Denial;
 use waypoint_policy::istio::{CustomCall, Request, Verdict};
-use waypoint_policy::{ObjectName, PolicySet, ProviderId, Secret, ServerId, SpiffeId, TargetId};
+use waypoint_policy::{
+    ObjectName, PolicySet, ProviderId, RuleName, Secret, ServerId, SpiffeId, TargetId,
+};
 
 use crate::ext_authz::ExtAuthz;
 use crate::istio_targets::IstioTargets;
@@ -146,6 +148,27 @@ impl Snapshot {
             }
         }
         calls
+    }
+
+    /// The rules of Istio's policies that match a request and decide nothing, each once.
+    #[must_use]
+    pub fn marked(
+        &self,
+        request: &Request<'_>,
+        hosts: &[Arc<str>],
+        named: &str,
+    ) -> Vec<Arc<RuleName>> {
+        let mut marked: Vec<Arc<RuleName>> = Vec::new();
+        let behind = hosts.iter().map(|host| &**host);
+        let none = hosts.is_empty().then_some("");
+        for host in behind.chain(none).chain([named]) {
+            for rule in self.policy.marked(request, &self.istio.of(host)) {
+                if !marked.iter().any(|known| Arc::ptr_eq(known, &rule)) {
+                    marked.push(rule);
+                }
+            }
+        }
+        marked
     }
 
     /// The external authorizer of this name.

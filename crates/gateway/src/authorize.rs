@@ -7,10 +7,10 @@ use http::HeaderMap;
 use pingora_core::protocols::http::ServerSession;
 use smallvec::SmallVec;
 use waypoint_config::Snapshot;
-use waypoint_policy::Principal;
 use waypoint_policy::istio::{
     Claims, CustomCall, CustomVerdict, Headers, Protocol, Request, Verdict, last_forwarded,
 };
+use waypoint_policy::{Principal, RuleName};
 
 use crate::caller::Connection;
 use crate::edge::Head;
@@ -87,6 +87,11 @@ impl<'a> Inbound<'a> {
             true => snapshot.authorize(&self.request(), hosts, self.head.host()),
             false => Verdict::default(),
         }
+    }
+
+    /// Which rules of Istio's policies match and decide nothing.
+    pub(crate) fn marked(&self, snapshot: &Snapshot, hosts: &[Arc<str>]) -> Vec<Arc<RuleName>> {
+        snapshot.marked(&self.request(), hosts, self.head.host())
     }
 
     /// Which external authorizers have to be asked before that.

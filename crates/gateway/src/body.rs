@@ -37,6 +37,13 @@ pub(crate) fn too_large(limit_bytes: usize) -> Refusal {
         .with_message(format!("the body is larger than {limit_bytes} bytes"))
 }
 
+/// The length that the request's head declares.
+pub(crate) fn declared(session: &ServerSession) -> Option<usize> {
+    let headers = &session.req_header().headers;
+    let length = headers.get(header::CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
+}
+
 /// The body of the request.
 ///
 /// # Errors
@@ -47,15 +54,29 @@ pub(crate) async fn read(
     limit_bytes: usize,
     between_pieces: Duration,
 ) -> Result<Bytes, Refusal> {
-    let too_large = || too_large(limit_bytes);
-    let headers = &session.req_header().headers;
-    let declared = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > limit_bytes) {
-        return Err(too_large());
+    if declared(session).is_some_and(|length| length > limit_bytes) {
+        return Err(too_large(limit_bytes));
     }
+    let body = read_until(session, limit_bytes, between_pieces, |_, _| ()).await?;
+    match body.len() > limit_bytes {
+        true => Err(too_large(limit_bytes)),
+        false => Ok(body),
+    }
+}
+
+/// The body of the request, or its beginning as soon as that is more than `limit_bytes`. Before each
+/// piece `before` is told how much has been read.
+///
+/// # Errors
+/// As [`read`], but for the size.
+pub(crate) async fn read_until(
+    session: &mut ServerSession,
+    limit_bytes: usize,
+    between_pieces: Duration,
+    mut before: impl FnMut(&mut ServerSession, usize),
+) -> Result<Bytes, Refusal> {
+    let declared = declared(session);
+    let headers = &session.req_header().headers;
     let expects = headers
         .get(header::EXPECT)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -78,11 +99,15 @@ pub(crate) async fn read(
     let started = Instant::now();
     loop {
         // Every piece in time is not enough: a body that trickles would hold its place for days.
-        let received = first.len().max(whole.len()) as u64;
-        let patience = between_pieces + Duration::from_secs(received / SLOWEST_BYTES_PER_SECOND);
-        if started.elapsed() > patience {
+        let received = first.len().max(whole.len());
+        if received > limit_bytes {
+            break;
+        }
+        let seconds = received as u64 / SLOWEST_BYTES_PER_SECOND;
+        if started.elapsed() > between_pieces + Duration::from_secs(seconds) {
             return Err(Refusal::new(Code::RequestTimeout));
         }
+        before(session, received);
         // HTTP/2 bodies have no read timeout of their own.
         let piece = tokio::time::timeout(between_pieces, session.read_request_body())
             .await
@@ -98,9 +123,6 @@ pub(crate) async fn read(
             }
         };
         if first.is_empty() {
-            if piece.len() > limit_bytes {
-                return Err(too_large());
-            }
             first = piece;
             continue;
         }
@@ -108,9 +130,6 @@ pub(crate) async fn read(
             let length = declared.unwrap_or(first.len() * 2).min(RESERVE_MAX_BYTES);
             whole.reserve(length.max(first.len() + piece.len()));
             whole.extend_from_slice(&first);
-        }
-        if whole.len() + piece.len() > limit_bytes {
-            return Err(too_large());
         }
         whole.extend_from_slice(&piece);
     }

@@ -10,7 +10,7 @@ use pingora_http::ResponseHeader;
 use smallvec::SmallVec;
 use waypoint_config::{Listener, Snapshot};
 use waypoint_policy::istio::{Claims, Verdict};
-use waypoint_policy::{Code, Principal, Refusal};
+use waypoint_policy::{Code, Principal, Refusal, RuleName};
 
 use crate::authorize::{self, Inbound};
 use crate::body;
@@ -82,17 +82,36 @@ impl Context {
 
     /// What Istio's policies in a snapshot say of this request.
     pub(crate) fn judge(&self, session: &ServerSession, snapshot: &Snapshot) -> Verdict {
-        match (&self.connection, &self.head) {
-            (Some(connection), Some(head)) => {
-                let inbound = Inbound::new(session, connection, &self.record.principal, head);
-                let checked = self.checked.as_ref();
-                let custom = checked.map_or(&[][..], |checked| &checked.verdicts);
-                let claims = self.claims(snapshot).map(|claims| &**claims);
-                let inbound = inbound.with(claims, custom);
-                inbound.judge(snapshot, &self.hosts)
-            }
-            _ => Verdict::default(),
+        let judged = self.inbound(session, snapshot);
+        judged.map_or_else(Verdict::default, |inbound| {
+            inbound.judge(snapshot, &self.hosts)
+        })
+    }
+
+    /// The rules of Istio's policies that match this request and decide nothing.
+    pub(crate) fn marked(
+        &self,
+        session: &ServerSession,
+        snapshot: &Snapshot,
+    ) -> Vec<Arc<RuleName>> {
+        if !snapshot.policy.has_istio_marks() {
+            return Vec::new();
         }
+        let marked = self.inbound(session, snapshot);
+        marked.map_or_else(Vec::new, |inbound| inbound.marked(snapshot, &self.hosts))
+    }
+
+    fn inbound<'c>(
+        &'c self,
+        session: &'c ServerSession,
+        snapshot: &Snapshot,
+    ) -> Option<Inbound<'c>> {
+        let (connection, head) = (self.connection.as_ref()?, self.head.as_ref()?);
+        let inbound = Inbound::new(session, connection, &self.record.principal, head);
+        let checked = self.checked.as_ref();
+        let custom = checked.map_or(&[][..], |checked| &checked.verdicts);
+        let claims = self.claims(snapshot).map(|claims| &**claims);
+        Some(inbound.with(claims, custom))
     }
 
     /// Whether the caller's connection is TLS.
@@ -114,7 +133,7 @@ impl Context {
         let read = self
             .checked
             .as_mut()
-            .and_then(|checked| checked.body.take());
+            .and_then(|checked| checked.take_body());
         match read {
             None => body::read(session, limit_bytes, between_pieces).await,
             Some(body) if body.len() > limit_bytes => Err(body::too_large(limit_bytes)),
@@ -218,7 +237,7 @@ impl Context {
         let mut policies = snapshot.authentication.iter();
         let taken = policies.any(|policy| {
             let about = policy.always || self.hosts.iter().any(|host| policy.is_about(host));
-            about && policy.rules.iter().any(|rule| rule.issuer == issuer)
+            about && policy.rules.iter().any(|rule| rule.takes(issuer))
         });
         taken.then_some(claims)
     }

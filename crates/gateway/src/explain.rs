@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 use waypoint_config::{PlainRoute, Route, Snapshot};
 use waypoint_policy::istio::{NOT_KEPT, Request};
 use waypoint_policy::{
-    Action, Arguments, By, Code, Facts, Outcome, Query, RuleName, ServerId, TargetId, TraceEntry,
+    Action, Arguments, By, Code, Facts, Outcome, Query, RuleName, ServerId, Stage, TargetId,
+    TraceEntry,
 };
 
 use crate::edge::Head;
@@ -18,6 +19,7 @@ use crate::record::{Remembered, Timestamp};
 struct Explanation<'r> {
     decision: Option<&'static str>,
     by: Option<&'r By>,
+    stage: Option<Stage>,
     code: Option<Code>,
     would_deny: &'r [Arc<RuleName>],
     trace: Vec<TraceEntry>,
@@ -48,9 +50,11 @@ pub(crate) fn explain(
         (None, None) => None,
     };
     let reason = request.code.map(|code| By::Transport(code.message()));
+    let by = request.by.as_ref().or(reason.as_ref());
     serde_json::to_vec_pretty(&Explanation {
         decision,
-        by: request.by.as_ref().or(reason.as_ref()),
+        by,
+        stage: by.map(|by| by.stage(decision == Some("allow"))),
         code: request.code,
         would_deny: &request.would_deny,
         trace,

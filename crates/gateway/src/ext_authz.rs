@@ -7,6 +7,7 @@ mod changes;
 mod grpc;
 mod http1;
 mod proto;
+mod shown;
 
 use std::sync::Arc;
 
@@ -14,12 +15,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use pingora_core::protocols::http::ServerSession;
 use tokio::time::Instant;
-use waypoint_config::{CheckedBody, ExtAuthz, ExtAuthzProtocol, Snapshot};
+use waypoint_config::{ExtAuthz, ExtAuthzProtocol};
 use waypoint_policy::istio::CustomVerdict;
 use waypoint_policy::{Code, Refusal};
 
 use crate::authorize::Inbound;
-use crate::body;
 use crate::caller::Connection;
 use crate::context::Context;
 use crate::edge::Head;
@@ -27,11 +27,11 @@ use crate::exchange::{self, ExchangeError, Outgoing, Patience, RequestHead, Upst
 use crate::proxy::{self, Interruption, Waypoint};
 use crate::state::State;
 use changes::Changes;
+use shown::Shown;
+pub(crate) use shown::forward_body;
 
 /// What an authorizer's answer may hold, headers aside.
 const ANSWER_MAX_BYTES: usize = 1 << 20;
-/// The largest body that Pingora keeps for a plain route while it is looked at.
-const PLAIN_BODY_MAX_BYTES: usize = 64 << 10;
 
 /// What came of asking; kept to the end of the request.
 #[derive(Debug, Default)]
@@ -42,8 +42,17 @@ pub(crate) struct Checked {
     pub(crate) answer: Changes,
     /// The answer of who denied.
     pub(crate) denial: Option<Denial>,
-    /// The request's body, where it had to be read already.
-    pub(crate) body: Option<Bytes>,
+    /// What of the request's body had to be read already.
+    shown: Option<Shown>,
+    /// Whether that keeps a plain request from being sent a second time.
+    pub(crate) is_sent_once: bool,
+}
+
+impl Checked {
+    /// The request's body, where it has been read: an LLM or MCP call's is read whole.
+    pub(crate) fn take_body(&mut self) -> Option<Bytes> {
+        self.shown.take().map(|shown| shown.bytes)
+    }
 }
 
 /// What the caller gets in place of an answer.
@@ -145,8 +154,12 @@ pub(crate) async fn check(
         let body = match authorizer.body {
             None => None,
             Some(wanted) => {
-                let read = &mut checked.body;
-                Some(see_body(session, snapshot, wanted, read, is_plain).await?)
+                let shown = match checked.shown.take() {
+                    Some(shown) => shown,
+                    None => Shown::read(session, snapshot, wanted, is_plain).await?,
+                };
+                checked.is_sent_once = !shown.is_kept();
+                Some(checked.shown.insert(shown).part(wanted)?)
             }
         };
         let asked = Asked {
@@ -177,6 +190,7 @@ pub(crate) async fn check(
             Err(_) => (false, "failed"),
         };
         waypoint.recorder.metrics.ext_authz(&call.provider, result);
+        context.record.failed_open |= said.is_err() && allows;
         checked.verdicts.push(CustomVerdict {
             provider: Arc::clone(&call.provider),
             allows,
@@ -211,40 +225,6 @@ pub(crate) async fn check(
     }
     context.checked = Some(checked);
     Ok(Some(()))
-}
-
-/// As much of the body as the authorizer may see, and whether there is more. What is read stays
-/// for the pipeline.
-async fn see_body(
-    session: &mut ServerSession,
-    snapshot: &Snapshot,
-    wanted: CheckedBody,
-    read: &mut Option<Bytes>,
-    is_plain: bool,
-) -> Result<(Bytes, bool), Refusal> {
-    let whole = match read {
-        Some(whole) => whole.clone(),
-        None => {
-            let limits = &snapshot.parameters.limits;
-            let bound = match is_plain {
-                // Pingora forwards what it has kept.
-                true => {
-                    session.enable_retry_buffering();
-                    PLAIN_BODY_MAX_BYTES
-                }
-                false => limits.llm_body_bytes.max(limits.mcp_body_bytes),
-            };
-            let whole = body::read(session, bound, limits.body_timeout).await?;
-            read.insert(whole).clone()
-        }
-    };
-    if whole.len() <= wanted.max_bytes {
-        return Ok((whole, false));
-    }
-    if !wanted.allow_partial {
-        return Err(body::too_large(wanted.max_bytes));
-    }
-    Ok((whole.slice(..wanted.max_bytes), true))
 }
 
 /// What is sent to an authorizer.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::HeaderName;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::ServerSession;
@@ -19,7 +20,7 @@ use waypoint_mesh::IdentitySource;
 use waypoint_policy::{Code, Principal, Refusal};
 
 use crate::body;
-use crate::caller::{Connection, is_trusted};
+use crate::caller::{Caller, Connection, is_trusted};
 use crate::context::Context;
 use crate::credential::Credentials;
 use crate::edge::{self, Head};
@@ -154,16 +155,18 @@ impl Waypoint {
         }
         let head = Arc::new(head);
         context.head = Some(Arc::clone(&head));
+        let now = self.state.load_full();
+        let route = match now.snapshot.generation == state.snapshot.generation {
+            true => route,
+            // An authorizer or an issuer took long: what is in force now decides.
+            false => renew(&now, session.req_header(), context, route)?,
+        };
         if is_plain || context.record.principal.spiffe().is_some() {
-            context.facts = context.facts(session, &state.snapshot);
-            context.verdict = context.judge(session, &state.snapshot);
-            context.record.judged(&context.verdict);
+            context.facts = context.facts(session, &now.snapshot);
+            context.verdict = context.judge(session, &now.snapshot);
+            let marked = context.marked(session, &now.snapshot);
+            context.record.judged(&context.verdict, marked);
             context.permit()?;
-            let now = self.state.load();
-            if now.snapshot.generation != state.snapshot.generation {
-                // An authorizer or an issuer may have taken long: who was locked out meanwhile is.
-                context.judge(session, &now.snapshot).permit()?;
-            }
         }
         match route {
             Route::Llm(route) => {
@@ -193,6 +196,30 @@ impl Waypoint {
         record.status = code.status();
         self.recorder.finish(&record).await;
     }
+}
+
+/// Takes a request on to a newer configuration than it began with, where who was locked out, or what
+/// was routed elsewhere, meanwhile is.
+fn renew<'s>(
+    now: &'s Arc<State>,
+    request: &RequestHeader,
+    context: &mut Context,
+    old: &Route,
+) -> Result<&'s Route, Refusal> {
+    let form = |state: &State| state.snapshot.parameters.path_normalization;
+    let is_same_form = form(now) == form(&context.state);
+    context.state = Arc::clone(now);
+    context.record.generation = now.snapshot.generation;
+    let is_known = Caller::of(context).is_known(&now.snapshot);
+    let head = context.head.clone().filter(|_| is_same_form && is_known);
+    let route = context.listener().zip(head).and_then(|((index, _), head)| {
+        let route = find_route(now, index, &head, request)?;
+        // What was read of a request is for a pipeline of its kind.
+        (std::mem::discriminant(route) == std::mem::discriminant(old)).then_some(route)
+    });
+    let route = route.ok_or(Refusal::new(Code::PolicyRevoked))?;
+    context.hosts = now.snapshot.hosts_behind(route);
+    Ok(route)
 }
 
 fn find_route<'s>(
@@ -310,6 +337,17 @@ impl ProxyHttp for Proxy {
         plain::rewrite_request(request, context)
     }
 
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        context: &mut Box<Context>,
+    ) -> Result<()> {
+        ext_authz::forward_body(context, body);
+        Ok(())
+    }
+
     async fn response_filter(
         &self,
         _session: &mut Session,
@@ -322,7 +360,7 @@ impl ProxyHttp for Proxy {
     fn response_body_filter(
         &self,
         session: &mut Session,
-        _body: &mut Option<bytes::Bytes>,
+        _body: &mut Option<Bytes>,
         _end_of_stream: bool,
         context: &mut Box<Context>,
     ) -> Result<Option<Duration>> {
@@ -338,6 +376,24 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         error.set_retry(plain::try_next(context));
+        error
+    }
+
+    /// As Pingora has it, for a request of which it kept the whole body.
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        context: &mut Box<Context>,
+        is_reused: bool,
+    ) -> Box<Error> {
+        let is_kept = !session.as_ref().retry_buffer_truncated()
+            && (context.checked.as_ref()).is_none_or(|checked| !checked.is_sent_once);
+        match is_kept && session.req_header().method.is_idempotent() {
+            true => error.retry.decide_reuse(is_reused),
+            false => error.set_retry(false),
+        }
         error
     }
 

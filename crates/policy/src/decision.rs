@@ -125,6 +125,7 @@ pub struct Decision {
     denied: Option<Code>,
     by: By,
     would_deny: WouldDeny,
+    tried: Box<[Arc<RuleName>]>,
 }
 
 pub(crate) type WouldDeny = SmallVec<[Arc<RuleName>; 2]>;
@@ -135,6 +136,7 @@ impl Decision {
             denied: None,
             by,
             would_deny: WouldDeny::new(),
+            tried: Box::default(),
         }
     }
 
@@ -143,12 +145,24 @@ impl Decision {
             denied: Some(code),
             by,
             would_deny: WouldDeny::new(),
+            tried: Box::default(),
         }
     }
 
     pub(crate) fn with_would_deny(mut self, would_deny: WouldDeny) -> Self {
         self.would_deny = would_deny;
         self
+    }
+
+    pub(crate) fn with_tried(mut self, tried: Box<[Arc<RuleName>]>) -> Self {
+        self.tried = tried;
+        self
+    }
+
+    /// The DryRun rules that match, whatever they would do.
+    #[must_use]
+    pub fn tried(&self) -> &[Arc<RuleName>] {
+        &self.tried
     }
 
     /// Whether the action may go on.

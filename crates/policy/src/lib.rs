@@ -26,6 +26,7 @@ mod refusal;
 mod secret;
 mod set;
 mod spiffe;
+mod stage;
 mod token;
 
 pub use action::{Action, Family, Operation, UnknownOperation};
@@ -48,4 +49,5 @@ pub use refusal::{Code, Refusal};
 pub use secret::Secret;
 pub use set::{PolicySet, Query, WOULD_DENY_MAX};
 pub use spiffe::{SpiffeError, SpiffeId, SpiffePattern, Workload};
+pub use stage::Stage;
 pub use token::{ClaimRule, Token};

@@ -58,6 +58,8 @@ pub struct PolicySet {
     uncovered: Arc<RuleName>,
     /// The name of each DryRun Allow policy as a whole.
     whole: Vec<Arc<RuleName>>,
+    /// Whether any policy is DryRun.
+    has_trials: bool,
     istio: IstioSet,
     pub(crate) access: AccessSet,
 }
@@ -123,6 +125,7 @@ impl PolicySet {
         }
         let istio = IstioSet::compile(istio, |object| index.intern_target(object));
         Self {
+            has_trials: policies.iter().any(|policy| policy.mode == Mode::DryRun),
             istio,
             access: AccessSet::default(),
             policies,
@@ -225,6 +228,18 @@ impl PolicySet {
         self.istio.judge(request, targets)
     }
 
+    /// Whether any of Istio's policies decides nothing: AUDIT, and those on trial.
+    #[must_use]
+    pub fn has_istio_marks(&self) -> bool {
+        self.istio.has_marks
+    }
+
+    /// The rules of Istio's policies on these targets that match and decide nothing.
+    #[must_use]
+    pub fn marked(&self, request: &Request<'_>, targets: &[TargetId]) -> Vec<Arc<RuleName>> {
+        self.istio.marked(request, targets)
+    }
+
     /// Which external authorizers CUSTOM rules on these targets ask for; what they say belongs into
     /// [`Request::custom`] when the request is judged.
     #[must_use]
@@ -280,7 +295,11 @@ impl PolicySet {
             &mut would_deny,
         );
         would_deny.truncate(WOULD_DENY_MAX);
-        decision.with_would_deny(would_deny)
+        let decision = decision.with_would_deny(would_deny);
+        match self.has_trials {
+            true => decision.with_tried(self.tried(who.is_some(), &found, &asked)),
+            false => decision,
+        }
     }
 
     fn judge(
@@ -385,6 +404,18 @@ impl PolicySet {
         let firsts = self.matching(class, found, asked);
         let number = firsts.filter_map(|mut rules| rules.next()).min()?;
         Some(self.rule(number)?.0.name.clone())
+    }
+
+    /// The DryRun rules that match, by policy and place.
+    fn tried(&self, is_known: bool, found: &Found<'_>, asked: &Asked<'_>) -> Box<[Arc<RuleName>]> {
+        let denies = self.matching(Class::DryDeny, found, asked).flatten();
+        let allows = self.matching(Class::DryAllow, found, asked).flatten();
+        // No Allow rule is about somebody without an identity.
+        let mut rules: Vec<u32> = denies.chain(allows.filter(|_| is_known)).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        let places = rules.iter().filter_map(|&number| self.rule(number));
+        places.map(|(place, _)| Arc::clone(&place.name)).collect()
     }
 
     /// Adds the DryRun Deny rules that match.

@@ -14,6 +14,8 @@ use super::yaml;
 pub(super) const ISTIO: &str = "AuthorizationPolicy";
 /// The host of a row that names none.
 pub(super) const HOST: &str = "app.example.com";
+/// Stands in objects for the keys of the tokens that rows bring.
+pub(super) const JWKS: &str = "{jwks}";
 /// The trust domain of a mesh that names none.
 const DOMAIN: &str = "cluster.local";
 const DEVIATIONS: &str = "deviations.yaml";
@@ -217,6 +219,7 @@ impl Row {
             }),
             "method" | "path" | "host" | "headers" => true,
             "port" => value.is_string(),
+            "jwt" => group.objects.contains(JWKS),
             "protocol" => value == "http",
             "source_ip" => value == "127.0.0.1",
             "remote_ip" => self.ask["headers"].get("x-forwarded-for").is_some(),

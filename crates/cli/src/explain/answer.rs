@@ -2,23 +2,8 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
 use waypoint_policy::istio::Verdict;
-use waypoint_policy::{By, Code, Explanation, Kind, RuleName, TraceEntry};
-
-/// What a request passes, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Stage {
-    /// The request itself and the route.
-    Transport,
-    /// Istio's policies.
-    Istio,
-    /// The agents' own policies.
-    Agents,
-    /// What holds where no policy says anything.
-    Posture,
-}
+use waypoint_policy::{By, Code, Explanation, RuleName, Stage, TraceEntry};
 
 /// A decision, and what led to it.
 #[derive(Debug)]
@@ -64,17 +49,9 @@ impl Answer {
         }
     }
 
-    /// What decided: of the stages a request passes, the last that was asked.
+    /// Where it was decided.
     pub(super) fn stage(&self) -> Stage {
-        match &self.by {
-            By::Rule(rule) if rule.kind == Kind::AuthorizationPolicy.as_str() => Stage::Istio,
-            By::NoIstioAllow => Stage::Istio,
-            By::Rule(_) | By::NoMatch => Stage::Agents,
-            By::Uncovered(_) => Stage::Posture,
-            // Of a connection nobody else has a say.
-            By::Transport(_) if self.is_allowed => Stage::Istio,
-            By::Identity | By::Transport(_) => Stage::Transport,
-        }
+        self.by.stage(self.is_allowed)
     }
 
     /// Whether it was refused before any policy is asked.

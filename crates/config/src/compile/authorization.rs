@@ -257,7 +257,9 @@ impl One<'_> {
             return Some(targets);
         }
         let gateway = &self.chosen.name;
-        let is_bare_deny = !given[0]
+        // An empty selector is as none at all: it is about the whole namespace.
+        let selects = spec.selector.as_ref().is_some_and(raw::Selector::selects);
+        let is_bare_deny = !selects
             && spec.rules.is_empty()
             && matches!(spec.action, None | Some(raw::Action::Allow))
             && object.name.namespace == gateway.namespace;
@@ -270,7 +272,7 @@ impl One<'_> {
             }
             false => "; give it `targetRefs` to have a waypoint enforce it",
         };
-        let how = if given[0] {
+        let how = if selects {
             "a selector"
         } else {
             "no targetRefs"

@@ -8,6 +8,7 @@ use super::jwt_keys;
 use super::set::{Decoded, Set};
 use crate::jwt::{JwtKeys, JwtLocations, JwtRule, RequestAuthentication};
 use crate::object::{At, Diagnostics};
+use crate::raw::authorization::Selector;
 use crate::raw::request_authentication as raw;
 
 pub(super) fn compile(
@@ -63,9 +64,10 @@ impl One<'_> {
         let (object, spec) = (self.decoded.object, &self.decoded.raw.spec);
         let at = object.spec();
         if spec.target_ref.is_none() && spec.target_refs.is_empty() {
-            let how = match spec.selector {
-                Some(_) => "a selector",
-                None => "no targetRefs",
+            let selects = |selector: &Selector| selector.selects();
+            let how = match spec.selector.as_ref().is_some_and(selects) {
+                true => "a selector",
+                false => "no targetRefs",
             };
             let message = format!(
                 "RequestAuthentication {} has {how}: a waypoint does not apply it; give it \
@@ -96,8 +98,18 @@ impl One<'_> {
 
     fn rule(&self, raw: &raw::JwtRule, at: At<'_>, out: &mut Diagnostics) -> Option<JwtRule> {
         let mark = out.len();
-        if raw.issuer.is_empty() {
-            out.error(at.key("issuer"), "missing-field", "`issuer` must be set");
+        match (&raw.issuer, &raw.jwks_uri) {
+            // The first is refused by the schema, the second by the webhook.
+            (Some(issuer), _) if issuer.is_empty() => {
+                let message = "`issuer` must not be empty: without one, tokens of any issuer count \
+                               that a key of `jwksUri` signed";
+                out.error(at.key("issuer"), "bad-value", message);
+            }
+            (None, None) => {
+                let message = "`issuer` or `jwksUri` must be set";
+                out.error(at, "missing-field", message);
+            }
+            _ => {}
         }
         for (index, audience) in raw.audiences.iter().enumerate() {
             if audience.is_empty() {
@@ -157,7 +169,7 @@ impl One<'_> {
 
     fn keys(&self, raw: &raw::JwtRule, at: At<'_>, out: &mut Diagnostics) -> Option<JwtKeys> {
         let source = jwt_keys::Source {
-            issuer: Some(&raw.issuer),
+            issuer: raw.issuer.as_deref(),
             jwks: raw.jwks.as_deref(),
             jwks_uri: raw.jwks_uri.as_deref(),
             timeout: raw.timeout,

@@ -28,6 +28,13 @@ pub(crate) struct Selector {
     pub(crate) match_labels: BTreeMap<String, String>,
 }
 
+impl Selector {
+    /// Whether it leaves any workload of the namespace out.
+    pub(crate) fn selects(&self) -> bool {
+        !self.match_labels.is_empty()
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct TargetRef {

@@ -24,7 +24,7 @@ pub(crate) struct RequestAuthentication {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct JwtRule {
-    pub(crate) issuer: String,
+    pub(crate) issuer: Option<String>,
     #[serde(default)]
     pub(crate) audiences: Vec<String>,
     pub(crate) jwks_uri: Option<String>,

@@ -92,7 +92,7 @@ pub(super) async fn verify(
     token: &str,
 ) -> Result<Verified, Unfit> {
     let wanted = Wanted {
-        issuer: Some(&rule.issuer),
+        issuer: rule.issuer.as_deref(),
         audiences: &rule.audiences,
         ends: false,
     };

@@ -50,8 +50,12 @@ pub(super) fn write(line: &mut Vec<u8>, record: &RequestRecord, took: Duration) 
     event.text_or_null("code", record.code.map(Code::as_str));
     let told = record.code.map_or(&[][..], Code::flags).iter().copied();
     let gone = record.downstream_gone.then_some("DOWNSTREAM_DISCONNECTED");
+    // Envoy's counter of the same is `failure_mode_allowed`.
+    let open = record
+        .failed_open
+        .then_some("EXT_AUTHZ_FAILURE_MODE_ALLOWED");
     let streamed = record.streamed.then_some("STREAMED");
-    let mut flags = told.chain(gone).chain(streamed).peekable();
+    let mut flags = told.chain(gone).chain(open).chain(streamed).peekable();
     if flags.peek().is_some() {
         list(event.member("flags"), flags, push_string);
     }

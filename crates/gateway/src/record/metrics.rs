@@ -7,7 +7,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 use waypoint_mesh::ConnectionResult;
-use waypoint_policy::{Kind, PolicySet};
+use waypoint_policy::{Kind, PolicySet, RuleName};
 
 use super::RequestRecord;
 use super::principals::Principals;
@@ -77,17 +77,26 @@ impl Metrics {
             ),
             decisions: counters(
                 "waypoint_decisions_total",
-                "Policy decisions, by outcome, action family, mode, refusal code, the policy that decided and principal.",
-                &["decision", "action", "mode", "code", "policy", "principal"],
+                "Policy decisions, by outcome, action family, mode, refusal code, the policy that decided (its kind and namespace, or the kind of default that did) and principal.",
+                &[
+                    "decision",
+                    "action",
+                    "mode",
+                    "code",
+                    "kind",
+                    "namespace",
+                    "policy",
+                    "principal",
+                ],
             ),
             would_deny: counters(
                 "waypoint_would_deny_total",
                 "Decisions that a dry-run policy, or an observed default, would have denied.",
-                &["policy", "rule"],
+                &RULE,
             ),
             rule_hits: counters(
                 "waypoint_rule_hits_total",
-                "Requests that a rule decided, by the rule's object and name; a rule that never decides stays at 0.",
+                "Requests that a rule decided, or of AUDIT and dry-run policies: matched, by the rule's object and name; a rule that never does stays at 0.",
                 &RULE,
             ),
             connections: counters(
@@ -179,14 +188,14 @@ impl Metrics {
         }
     }
 
-    /// Makes the counter of every rule in force, so that those that never decide are seen too.
+    /// Makes the counter of every rule in force, so that those that are never needed are seen too.
     pub(crate) fn rules(&self, policy: &PolicySet) {
         for rule in rules(policy).take(RULES_MAX) {
             let _ = self.rule_hits.with_label_values(&rule);
         }
     }
 
-    /// How often each rule in force has decided a request.
+    /// How often each rule has decided a request, or matched one where it decides nothing.
     pub(crate) fn rule_hits(&self, policy: &PolicySet) -> Vec<serde_json::Value> {
         let hits = |rule: [&str; 4]| {
             let [kind, namespace, name, rule_name] = rule;
@@ -242,10 +251,11 @@ impl Metrics {
         if let Some(hits) = &series.rule_hits {
             hits.inc();
         }
+        for rule in record.marked() {
+            self.rule_hits.with_label_values(&rule_labels(rule)).inc();
+        }
         for rule in &record.would_deny {
-            self.would_deny
-                .with_label_values(&[&*rule.policy.name, &*rule.rule])
-                .inc();
+            self.would_deny.with_label_values(&rule_labels(rule)).inc();
         }
         if let Some(duration) = &series.duration {
             duration.observe(took.as_secs_f64());
@@ -278,7 +288,8 @@ impl Metrics {
         let mut series = Series::new(labels, self.requests.with_label_values(&requests));
         if !decision.is_empty() {
             let principal = self.principals.label(principal);
-            let decided = [decision, kind, mode, code, policy, principal];
+            let [of, namespace, policy] = policy;
+            let decided = [decision, kind, mode, code, of, namespace, policy, principal];
             series.decision = Some(self.decisions.with_label_values(&decided));
         }
         if rule != Labels::NO_RULE {
@@ -387,6 +398,12 @@ fn rules(policy: &PolicySet) -> impl Iterator<Item = [&str; 4]> {
         rules.map(move |rule| [kind, &*of.namespace, &*of.name, rule])
     });
     agents.chain(istio).chain(access)
+}
+
+/// As [`RULE`] has them.
+fn rule_labels(rule: &RuleName) -> [&str; 4] {
+    let policy = &rule.policy;
+    [rule.kind, &policy.namespace, &policy.name, &rule.rule]
 }
 
 fn register<C: prometheus::core::Collector + Clone + 'static>(

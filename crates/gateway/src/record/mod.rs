@@ -98,6 +98,10 @@ pub(crate) struct RequestRecord {
     pub(crate) would_deny: Vec<Arc<RuleName>>,
     /// Istio policies on trial that would deny the request, whatever it asks for.
     istio_would_deny: Vec<Arc<RuleName>>,
+    /// AUDIT rules, and rules of Istio's policies on trial, that match.
+    istio_marked: Vec<Arc<RuleName>>,
+    /// Rules of the agents' policies on trial that match.
+    tried: Box<[Arc<RuleName>]>,
     pub(crate) status: u16,
     pub(crate) code: Option<Code>,
     pub(crate) usage: Option<Usage>,
@@ -106,6 +110,8 @@ pub(crate) struct RequestRecord {
     pub(crate) upstream_started: Option<Instant>,
     pub(crate) streamed: bool,
     pub(crate) downstream_gone: bool,
+    /// Whether it went on although an external authorizer could not be asked.
+    pub(crate) failed_open: bool,
 }
 
 impl RequestRecord {
@@ -125,6 +131,8 @@ impl RequestRecord {
             by: None,
             would_deny: Vec::new(),
             istio_would_deny: Vec::new(),
+            istio_marked: Vec::new(),
+            tried: Box::default(),
             status: 0,
             code: None,
             usage: None,
@@ -133,6 +141,7 @@ impl RequestRecord {
             upstream_started: None,
             streamed: false,
             downstream_gone: false,
+            failed_open: false,
         }
     }
 
@@ -142,10 +151,17 @@ impl RequestRecord {
         self.by = Some(decision.by().clone());
         self.would_deny.clone_from(&self.istio_would_deny);
         self.would_deny.extend_from_slice(decision.would_deny());
+        self.tried = decision.tried().into();
     }
 
-    /// Notes what Istio's policies said.
-    pub(crate) fn judged(&mut self, verdict: &Verdict) {
+    /// Rules that matched and decide nothing.
+    fn marked(&self) -> impl Iterator<Item = &Arc<RuleName>> {
+        self.istio_marked.iter().chain(&self.tried)
+    }
+
+    /// Notes what Istio's policies said, and which of their rules matched for nothing.
+    pub(crate) fn judged(&mut self, verdict: &Verdict, marked: Vec<Arc<RuleName>>) {
+        self.istio_marked = marked;
         self.istio_would_deny = verdict.would_deny().to_vec();
         self.would_deny.clone_from(&self.istio_would_deny);
     }

@@ -12,6 +12,9 @@ use super::RequestRecord;
 /// So many kinds are kept; with one more, all are found anew.
 const MAX: usize = 4096;
 
+/// How many there are.
+const ALL: usize = 18;
+
 /// Where a label has nothing to say.
 pub(super) const NONE: &str = "";
 
@@ -28,7 +31,8 @@ pub(super) struct Labels<'a> {
     pub(super) mode: &'a str,
     /// The family of the action.
     pub(super) kind: &'a str,
-    pub(super) policy: &'a str,
+    /// Kind, namespace and name of the policy that decided, or the kind of default that did.
+    pub(super) policy: [&'a str; 3],
     /// Whoever it is; as a label it is bounded.
     pub(super) principal: &'a str,
     /// Kind, namespace and name of the policy that decided, and the rule.
@@ -76,7 +80,7 @@ impl<'a> Labels<'a> {
                 false => "would_deny",
             },
             kind: action.kind,
-            policy: record.by.as_ref().map_or(NONE, policy_label),
+            policy: record.by.as_ref().map_or([NONE; 3], policy_labels),
             principal: id.map_or("anonymous", |id| id.as_str()),
             rule: match &record.by {
                 Some(By::Rule(rule)) => {
@@ -91,8 +95,9 @@ impl<'a> Labels<'a> {
         }
     }
 
-    fn all(&self) -> [&'a str; 16] {
-        let [rule_kind, namespace, name, rule] = self.rule;
+    fn all(&self) -> [&'a str; ALL] {
+        let [kind, namespace, policy] = self.policy;
+        let [rule_kind, rule_namespace, name, rule] = self.rule;
         [
             self.listener,
             self.route,
@@ -101,10 +106,12 @@ impl<'a> Labels<'a> {
             self.decision,
             self.mode,
             self.kind,
-            self.policy,
+            kind,
+            namespace,
+            policy,
             self.principal,
             rule_kind,
-            namespace,
+            rule_namespace,
             name,
             rule,
             self.operation,
@@ -114,22 +121,22 @@ impl<'a> Labels<'a> {
     }
 }
 
-/// The policy that decided, or the kind of default that did.
-fn policy_label(by: &By) -> &str {
+/// Kind, namespace and name of the policy that decided, or the kind of default that did.
+fn policy_labels(by: &By) -> [&str; 3] {
     match by {
-        By::Rule(rule) => &rule.policy.name,
-        By::Uncovered(posture) => posture.as_str(),
-        By::NoMatch => "no_match",
-        By::NoIstioAllow => "no_istio_allow",
-        By::Identity => "identity",
-        By::Transport(_) => "transport",
+        By::Rule(rule) => [rule.kind, &rule.policy.namespace, &rule.policy.name],
+        By::Uncovered(posture) => ["Posture", NONE, posture.as_str()],
+        By::NoMatch => ["Default", NONE, "no_match"],
+        By::NoIstioAllow => ["Default", NONE, "no_istio_allow"],
+        By::Identity => ["Identity", NONE, "identity"],
+        By::Transport(_) => ["Transport", NONE, "transport"],
     }
 }
 
 /// What requests with the same labels count into.
 #[derive(Debug)]
 pub(super) struct Series {
-    labels: [Box<str>; 16],
+    labels: [Box<str>; ALL],
     pub(super) requests: IntCounter,
     pub(super) decision: Option<IntCounter>,
     pub(super) rule_hits: Option<IntCounter>,
@@ -203,7 +210,7 @@ mod tests {
             decision: NONE,
             mode: NONE,
             kind: NONE,
-            policy: NONE,
+            policy: [NONE; 3],
             principal: NONE,
             rule: Labels::NO_RULE,
             operation: NONE,

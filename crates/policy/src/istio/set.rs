@@ -21,18 +21,22 @@ pub(super) enum Class {
     Allow,
     DryDeny,
     DryAllow,
+    /// Decides nothing, in force or not. Nobody is asked on trial, so there is nothing to tell.
+    Audit,
 }
 
 impl Class {
-    fn of(policy: &AuthorizationPolicy) -> Option<Self> {
+    /// Those whose rules are only counted.
+    const MARKS: [Self; 3] = [Self::DryDeny, Self::DryAllow, Self::Audit];
+
+    fn of(policy: &AuthorizationPolicy) -> Self {
         match (policy.action, policy.mode) {
-            (IstioAction::Deny, Mode::Enforce) => Some(Self::Deny),
-            (IstioAction::Allow, Mode::Enforce) => Some(Self::Allow),
-            (IstioAction::Deny, Mode::DryRun) => Some(Self::DryDeny),
-            (IstioAction::Allow, Mode::DryRun) => Some(Self::DryAllow),
-            (IstioAction::Custom, Mode::Enforce) => Some(Self::Custom),
-            // Nobody is asked on trial, so there is nothing to tell.
-            (IstioAction::Audit, _) | (IstioAction::Custom, Mode::DryRun) => None,
+            (IstioAction::Deny, Mode::Enforce) => Self::Deny,
+            (IstioAction::Allow, Mode::Enforce) => Self::Allow,
+            (IstioAction::Deny, Mode::DryRun) => Self::DryDeny,
+            (IstioAction::Allow, Mode::DryRun) => Self::DryAllow,
+            (IstioAction::Custom, Mode::Enforce) => Self::Custom,
+            (IstioAction::Audit, _) | (IstioAction::Custom, Mode::DryRun) => Self::Audit,
         }
     }
 }
@@ -64,6 +68,8 @@ pub(crate) struct IstioSet {
     whole: Vec<Arc<RuleName>>,
     pub(super) targets: HashMap<TargetId, Attached>,
     rows: HashMap<(TargetId, Class), Row>,
+    /// Whether any policy decides nothing.
+    pub(crate) has_marks: bool,
 }
 
 impl IstioSet {
@@ -88,12 +94,13 @@ impl IstioSet {
             }
             set.whole.push(Arc::new(rule_name(policy, "")));
             let class = Class::of(policy);
+            set.has_marks |= Class::MARKS.contains(&class);
             for target in &targets {
                 let attached = set.targets.entry(*target).or_default();
                 match class {
-                    Some(Class::Allow) => attached.has_allow = true,
-                    Some(Class::DryAllow) => attached.dry_allow.push(place),
-                    Some(Class::Custom) if !attached.providers.contains(&policy.provider) => {
+                    Class::Allow => attached.has_allow = true,
+                    Class::DryAllow => attached.dry_allow.push(place),
+                    Class::Custom if !attached.providers.contains(&policy.provider) => {
                         attached.providers.push(policy.provider.clone());
                     }
                     _ => {}
@@ -107,10 +114,8 @@ impl IstioSet {
                     name: Arc::new(rule_name(policy, &rule.name)),
                 });
                 for target in &targets {
-                    if let Some(class) = class {
-                        let row = set.rows.entry((*target, class)).or_default();
-                        row.file(number, rule, &census);
-                    }
+                    let row = set.rows.entry((*target, class)).or_default();
+                    row.file(number, rule, &census);
                 }
             }
             set.attached_to.push(targets);
@@ -167,6 +172,23 @@ impl IstioSet {
         }
         verdict.would_deny.truncate(WOULD_DENY_MAX);
         verdict
+    }
+
+    /// The rules that match and decide nothing, by policy and place.
+    pub(crate) fn marked(&self, request: &Request<'_>, targets: &[TargetId]) -> Vec<Arc<RuleName>> {
+        let mut found = Found::new();
+        let mut matching: Vec<u32> = Vec::new();
+        for class in Class::MARKS {
+            self.candidates(class, request, targets, &mut found);
+            let numbers = found.iter().copied();
+            matching.extend(numbers.filter(|number| self.matches(*number, request)));
+        }
+        matching.sort_unstable();
+        matching.dedup();
+        let places = matching
+            .iter()
+            .filter_map(|number| self.rules.get(*number as usize));
+        places.map(|place| Arc::clone(&place.name)).collect()
     }
 
     pub(super) fn candidates(

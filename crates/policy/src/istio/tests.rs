@@ -305,6 +305,22 @@ proptest! {
                 entry.outcome == crate::Outcome::Matched && entry.effect == effect && entry.mode == mode
             })
         };
+        // What decides nothing is what each rule says of itself.
+        let trace = set.explain_istio(&request, &targets);
+        let idle = trace.iter().filter(|entry| {
+            let decides = entry.effect != crate::Does::Audit && entry.mode == Mode::Enforce;
+            entry.outcome == crate::Outcome::Matched && !decides
+        });
+        let idle: Vec<_> = idle.map(|entry| (entry.policy.clone(), entry.rule.clone())).collect();
+        let marked = set.marked(&request, &targets);
+        let marked: Vec<_> = marked.iter().map(|rule| (rule.policy.clone(), rule.rule.clone())).collect();
+        prop_assert!(set.has_istio_marks() || marked.is_empty());
+        // A CUSTOM rule on trial says nothing where its provider has allowed.
+        let is_custom = |name: &ObjectName| policies.iter().any(|p| p.action == IstioAction::Custom && *p.name == *name.name);
+        let without = |list: &[(ObjectName, Arc<str>)]| -> Vec<_> {
+            list.iter().filter(|(name, _)| !is_custom(name)).cloned().collect()
+        };
+        prop_assert_eq!(without(&marked), without(&idle));
         if let Some(By::Rule(_)) = verdict.denied() {
             let is_by = |does| matched(does, Mode::Enforce);
             prop_assert!(is_by(crate::Does::Deny) || is_by(crate::Does::Custom));

@@ -180,7 +180,16 @@ fn check(posture: Posture, policies: &[AgentPolicy], who: &str, action: Action<'
         facts: Facts::default(),
     };
     let decision = set.decide(&query);
-    assert_eq!(set.explain(&query).decision, decision);
+    let explained = set.explain(&query);
+    assert_eq!(explained.decision, decision);
+    let trials = explained
+        .trace
+        .iter()
+        .filter(|entry| entry.mode == Mode::DryRun && entry.outcome == crate::Outcome::Matched);
+    let trials: Vec<_> = trials.map(|entry| (&entry.policy, &entry.rule)).collect();
+    let tried = decision.tried().iter();
+    let tried: Vec<_> = tried.map(|rule| (&rule.policy, &rule.rule)).collect();
+    assert_eq!(tried, trials);
     let mut text = match decision.code() {
         None => format!("allow by {}", decision.by()),
         Some(code) => format!("deny {code} by {}", decision.by()),

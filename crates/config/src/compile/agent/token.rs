@@ -4,7 +4,7 @@ use waypoint_policy::{AgentPolicy, ClaimRule, Token};
 
 use super::Served;
 use crate::compile::set::Set;
-use crate::jwt::RequestAuthentication;
+use crate::jwt::{JwtRule, RequestAuthentication};
 use crate::kind::ObjectKind;
 use crate::object::{At, Diagnostics};
 use crate::raw::agent as raw;
@@ -72,7 +72,7 @@ pub(super) fn warn_of_issuers(
         .iter()
         .filter(|one| one.always || !one.hosts.is_empty());
     let rules = here.flat_map(|one| &one.rules);
-    let issuers: Vec<&str> = rules.map(|rule| rule.issuer.as_str()).collect();
+    let rules: Vec<&JwtRule> = rules.collect();
     let of_this = |policy: &&AgentPolicy| policy.targets.iter().any(|t| served.objects.contains(t));
     for policy in policies.iter().filter(of_this) {
         let Some(decoded) = set.policies.get(&policy.name) else {
@@ -85,7 +85,7 @@ pub(super) fn warn_of_issuers(
                 let at = at.index(index).key("jwt").key("issuer");
                 let unknown = caller.jwt.as_ref();
                 let unknown = unknown.filter(|token| {
-                    !token.issuer.is_empty() && !issuers.contains(&token.issuer.as_str())
+                    !token.issuer.is_empty() && !rules.iter().any(|rule| rule.takes(&token.issuer))
                 });
                 if let Some(token) = unknown {
                     let message = format!(

@@ -16,6 +16,8 @@ use crate::{
 };
 
 mod callers;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod tokens;
 

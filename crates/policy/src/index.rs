@@ -244,11 +244,10 @@ impl Index {
         let mut hosts = keys(&mut self.hosts, block.hosts.as_deref());
         let mut paths = keys(&mut self.paths, block.paths.as_deref());
         if hosts.len().saturating_mul(paths.len()) > COMBINATIONS_MAX {
-            let shorter = match hosts.len() < paths.len() {
-                true => &mut hosts,
-                false => &mut paths,
-            };
-            *shorter = vec![(ANY, ALL)];
+            let lists = [&mut hosts, &mut paths];
+            if let Some(shorter) = lists.into_iter().min_by_key(|list| list.len()) {
+                *shorter = vec![(ANY, ALL)];
+            }
         }
         let both = hosts.iter().flat_map(|&first| {
             let place = move |&second: &(Key, u32)| Place { first, second };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Caller, Kind, ObjectName, ProviderId};
+use crate::{Arguments, Caller, Kind, MethodRule, ObjectName, ProviderId, ServerId};
 
 /// How many combinations a rule is filed under, at one target.
 fn filed(rule: &Rule) -> usize {
@@ -73,5 +73,39 @@ fn the_shorter_of_two_long_lists_is_asked_later() {
             ..rule()
         };
         assert_eq!(filed(&rule), expected, "{hosts} by {paths}");
+    }
+}
+
+#[test]
+fn an_entry_asks_for_its_own_part_of_a_list() {
+    let exact = |name: &str| name.parse().ok();
+    let methods = exact("tools/call").map(|method| MethodRule {
+        method,
+        params: Some(["a", "b"].into_iter().filter_map(exact).collect()),
+    });
+    let mcp = McpBlock {
+        methods: Some(methods.into_iter().collect()),
+        ..McpBlock::default()
+    };
+    let rule = Rule {
+        mcp: vec![mcp],
+        ..rule()
+    };
+    let action = Action::Mcp {
+        server: ServerId(0),
+        method: "tools/call",
+        name: "b",
+        arguments: Arguments::Absent,
+    };
+    let asked = Asked::new(&action, "");
+    for (second, expected) in [(0, false), (1, true), (ALL, true)] {
+        let entry = Entry {
+            rule: 0,
+            block: 0,
+            first: 0,
+            second,
+        };
+        let matches = entry.matches(&rule, Effect::Allow, &asked);
+        assert_eq!(matches, expected, "{second}");
     }
 }

@@ -181,6 +181,7 @@ fn decides_http() {
         ("all fields", Strict, full(), ME, ask("GET", "semgrep.dev", "/api/x", 443), BY_R),
         ("host in another case", Strict, full(), ME, ask("GET", "SEMGREP.dev", "/api/x", 443), BY_R),
         ("host with the root's dot", Strict, full(), ME, ask("GET", "semgrep.dev.", "/api/x", 443), BY_R),
+        ("the root itself", Strict, allow(http(hosts(&["."]))), ME, get(".", "/"), BY_R),
         ("below the host", Strict, full(), ME, ask("GET", "a.semgrep.dev", "/api/x", 443), BY_R),
         ("another host", Strict, full(), ME, ask("GET", "notsemgrep.dev", "/api/x", 443), no),
         ("another path", Strict, full(), ME, ask("GET", "semgrep.dev", "/apix", 443), no),

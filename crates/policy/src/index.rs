@@ -218,8 +218,8 @@ impl Index {
         let models = keys(&mut self.models, block.models.as_deref());
         let second = (ANY, ALL);
         let places = models.into_iter().map(|first| Place { first, second });
-        let whole = block.holds_whole(effect).then_some(Place::WHOLE);
-        places.chain(whole).collect()
+        let is_whole = block.failed_whole(effect).is_none();
+        places.chain(is_whole.then_some(Place::WHOLE)).collect()
     }
 
     fn mcp_places(&mut self, block: &McpBlock, effect: Effect) -> Vec<Place> {

@@ -7,6 +7,7 @@ use crate::{
 };
 
 mod arguments;
+mod tokens;
 
 struct Named;
 
@@ -64,6 +65,16 @@ fn rule() -> Rule {
 }
 
 fn explain(effect: Effect, rules: Vec<Rule>, who: &str, action: Action<'_>) -> Explanation {
+    explain_by(effect, rules, who, action, Facts::default())
+}
+
+fn explain_by(
+    effect: Effect,
+    rules: Vec<Rule>,
+    who: &str,
+    action: Action<'_>,
+    facts: Facts<'_>,
+) -> Explanation {
     let gateway = ObjectRef::whole(Kind::Gateway, ObjectName::new("infra", "wp"));
     let policy = AgentPolicy {
         name: ObjectName::new("infra", "agents"),
@@ -86,7 +97,7 @@ fn explain(effect: Effect, rules: Vec<Rule>, who: &str, action: Action<'_>) -> E
         principal: &principal,
         targets: &[set.target(&gateway).unwrap()],
         action,
-        facts: Facts::default(),
+        facts,
     };
     set.explain_with(&query, &Named)
 }

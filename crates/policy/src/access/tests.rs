@@ -263,6 +263,32 @@ fn explains_what_did_not_match() {
     assert_eq!(trace[4].outcome, Outcome::Matched);
 }
 
+#[test]
+fn tells_which_policies_and_header_fields_it_has() {
+    let header = |name: &str| HeaderAccess {
+        name: name.into(),
+        value: HeaderValue::Exact("1".into()),
+    };
+    let with = |headers| {
+        let http = HttpAccess {
+            headers,
+            ..HttpAccess::default()
+        };
+        Some(vec![rule(None, http, None)])
+    };
+    let set = set(
+        vec![
+            policy("q", with(vec![header("x-b"), header("x-a")])),
+            policy("p", with(vec![header("x-b")])),
+        ],
+        Posture::Strict,
+    );
+    let names = set.access_policies().map(|policy| &*policy.name.name);
+    assert_eq!(names.collect::<Vec<_>>(), ["p", "q"]);
+    let headers = set.header_names().iter().map(|name| &**name);
+    assert_eq!(headers.collect::<Vec<_>>(), ["x-a", "x-b"]);
+}
+
 /// A question passes by the policies of other targets.
 #[test]
 fn other_targets_cost_nothing() {

@@ -1,7 +1,7 @@
 //! What is said of arguments that do not match.
 
 use super::*;
-use crate::{Argument, Scalar};
+use crate::{Argument, JsonType, Scalar, arguments::Reading};
 
 #[test]
 fn names_arguments_by_their_type_alone() {
@@ -112,5 +112,83 @@ fn names_arguments_by_their_type_alone() {
             explanation.trace[0].outcome.to_string(),
             format!("{owner}{expected}")
         );
+    }
+}
+
+#[test]
+fn says_what_is_asked_of_an_argument() {
+    let any = Constraint::default;
+    let is = |is| Constraint {
+        is: Some(is),
+        ..any()
+    };
+    let listed = || {
+        Some(vec![
+            Scalar::Null,
+            Scalar::Bool(true),
+            Scalar::Number("1.50".parse().unwrap()),
+            Scalar::String("a\n".into()),
+        ])
+    };
+    let both = Constraint {
+        one_of: listed(),
+        none_of: listed(),
+        ..any()
+    };
+    let sizes = Constraint {
+        min: "-1".parse().ok(),
+        max: "1e2".parse().ok(),
+        min_length: Some(1),
+        max_length: Some(9),
+        ..any()
+    };
+    let optional = Constraint {
+        optional: true,
+        ..any()
+    };
+    for (constraint, expected) in [
+        (any(), "a value"),
+        (optional, "a value, or nothing"),
+        (is(JsonType::String), "a string"),
+        (is(JsonType::Number), "a number"),
+        (is(JsonType::Integer), "an integer"),
+        (is(JsonType::Boolean), "a boolean"),
+        (is(JsonType::Array), "an array"),
+        (is(JsonType::Object), "an object"),
+        (is(JsonType::Null), "null"),
+        (
+            both,
+            r#"null, true, 1.50 or "a\n" and not null, true, 1.50 or "a\n""#,
+        ),
+        (
+            sizes,
+            "at least -1 and at most 1e2 and a length of at least 1 and a length of at most 9",
+        ),
+    ] {
+        assert_eq!(expected_argument(&constraint), expected);
+    }
+}
+
+#[test]
+fn says_of_which_type_an_argument_is() {
+    let argument = Argument {
+        pointer: "/a".parse().unwrap(),
+        constraint: Constraint {
+            one_of: Some(vec![]),
+            ..Constraint::default()
+        },
+    };
+    for (value, expected) in [
+        (r#""hunter2""#, "a string"),
+        ("1.5", "a number"),
+        ("1.0", "an integer"),
+        ("false", "a boolean"),
+        ("[1]", "an array"),
+        ("{}", "an object"),
+        ("null", "null"),
+    ] {
+        let json = format!(r#"{{"a":{value}}}"#);
+        let reading = Reading::new(Arguments::Json(json.as_bytes()));
+        assert_eq!(reading.actual(&argument, Effect::Allow), expected);
     }
 }

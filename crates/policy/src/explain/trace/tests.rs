@@ -282,6 +282,72 @@ fn names_callers_families_and_empty_policies() {
 }
 
 #[test]
+fn names_the_first_of_blocks_that_get_equally_far() {
+    let one = |provider| LlmBlock {
+        providers: Some(vec![ProviderId(provider)]),
+        ..LlmBlock::default()
+    };
+    let two = Rule {
+        llm: vec![one(1), one(1)],
+        ..rule()
+    };
+    let explanation = explain(Effect::Allow, vec![two], ME, llm("m", None, None));
+    assert_eq!(
+        explanation.trace[0].outcome.to_string(),
+        "llm[0].providers: expected azure, got openai"
+    );
+}
+
+#[test]
+fn names_what_keeps_a_rule_from_a_whole_provider() {
+    let any = LlmBlock::default;
+    for (effect, block, expected) in [
+        (
+            Effect::Allow,
+            LlmBlock {
+                providers: Some(vec![ProviderId(1)]),
+                ..any()
+            },
+            "llm[0].providers: expected azure, got openai",
+        ),
+        (
+            Effect::Deny,
+            LlmBlock {
+                models: patterns(&["o3"]),
+                ..any()
+            },
+            "llm[0].models: expected o3, got any model",
+        ),
+        (
+            Effect::Deny,
+            LlmBlock {
+                operations: Some(vec![Operation::Chat]),
+                ..any()
+            },
+            "llm[0].operations: expected chat, got any operation",
+        ),
+        (
+            Effect::Deny,
+            LlmBlock {
+                max_output_tokens: Some(9),
+                ..any()
+            },
+            "llm[0].maxOutputTokens: expected more than 9, got any bound",
+        ),
+    ] {
+        let rules = vec![Rule {
+            llm: vec![block],
+            ..rule()
+        }];
+        let action = Action::LlmAny {
+            provider: ProviderId(0),
+        };
+        let explanation = explain(effect, rules, ME, action);
+        assert_eq!(explanation.trace[0].outcome.to_string(), expected);
+    }
+}
+
+#[test]
 fn serializes() {
     let explanation = explain(Effect::Allow, vec![rule()], ME, llm("o3", None, None));
     assert_eq!(

@@ -6,6 +6,9 @@ use serde::{Serialize, Serializer};
 
 use crate::{Arguments, ProviderId, ServerId};
 
+#[cfg(test)]
+mod tests;
+
 /// What an LLM call does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {

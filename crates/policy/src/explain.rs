@@ -6,6 +6,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{Decision, Effect, Kind, Mode, ObjectName, ProviderId, ServerId};
 
+#[cfg(test)]
+mod tests;
 mod trace;
 
 pub(crate) use trace::{list, quoted, trace};

@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::istio::{Claims, Headers, NoHeaders};
 
+#[cfg(test)]
+mod tests;
+
 /// The request that carries an action. A call of a model or a tool is one HTTP request, and so is
 /// each entry of a list decided by the request that asks for the list.
 #[derive(Clone, Copy)]

@@ -16,6 +16,8 @@ use crate::{
 };
 
 mod callers;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod tokens;
 
@@ -216,8 +218,8 @@ impl Index {
         let models = keys(&mut self.models, block.models.as_deref());
         let second = (ANY, ALL);
         let places = models.into_iter().map(|first| Place { first, second });
-        let whole = block.holds_whole(effect).then_some(Place::WHOLE);
-        places.chain(whole).collect()
+        let is_whole = block.failed_whole(effect).is_none();
+        places.chain(is_whole.then_some(Place::WHOLE)).collect()
     }
 
     fn mcp_places(&mut self, block: &McpBlock, effect: Effect) -> Vec<Place> {
@@ -242,11 +244,10 @@ impl Index {
         let mut hosts = keys(&mut self.hosts, block.hosts.as_deref());
         let mut paths = keys(&mut self.paths, block.paths.as_deref());
         if hosts.len().saturating_mul(paths.len()) > COMBINATIONS_MAX {
-            let shorter = match hosts.len() < paths.len() {
-                true => &mut hosts,
-                false => &mut paths,
-            };
-            *shorter = vec![(ANY, ALL)];
+            let lists = [&mut hosts, &mut paths];
+            if let Some(shorter) = lists.into_iter().min_by_key(|list| list.len()) {
+                *shorter = vec![(ANY, ALL)];
+            }
         }
         let both = hosts.iter().flat_map(|&first| {
             let place = move |&second: &(Key, u32)| Place { first, second };

@@ -174,18 +174,18 @@ fn some_name<T>(list: Option<&[T]>) -> bool {
 }
 
 impl LlmBlock {
-    /// Whether the block speaks about the provider as a whole: an Allow if it grants anything
-    /// there, a Deny if it leaves nothing.
-    pub(crate) fn holds_whole(&self, effect: Effect) -> bool {
+    /// The first field that keeps the block from speaking about the provider as a whole: an Allow
+    /// does if it grants anything there, a Deny if it leaves nothing.
+    pub(crate) fn failed_whole(&self, effect: Effect) -> Option<Field> {
         let (models, operations) = (self.models.as_deref(), self.operations.as_deref());
-        match effect {
-            Effect::Allow => some_name(models) && some_name(operations),
-            Effect::Deny => {
-                every_name(models)
-                    && !restricts_operations(operations)
-                    && self.max_output_tokens.is_none()
-            }
-        }
+        first_that_fails(match effect {
+            Effect::Allow => [some_name(models), some_name(operations), true],
+            Effect::Deny => [
+                every_name(models),
+                !restricts_operations(operations),
+                self.max_output_tokens.is_none(),
+            ],
+        })
     }
 
     /// The first field `asked` fails, with `models` in place of the block's own.
@@ -195,32 +195,29 @@ impl LlmBlock {
         effect: Effect,
         asked: &Asked<'_>,
     ) -> Option<Field> {
-        let (provider, names, operation, bound) = match asked.action {
-            Action::Llm {
-                provider,
-                requested,
-                upstream,
-                operation,
-                max_output_tokens,
-            } => (
-                provider,
-                Some((requested, upstream)),
-                operation,
-                max_output_tokens,
-            ),
-            Action::LlmAny { provider } => (provider, None, None, None),
-            _ => return Some(Field::Providers),
+        let (Action::Llm { provider, .. } | Action::LlmAny { provider }) = asked.action else {
+            return Some(Field::Providers);
+        };
+        let listed = self.providers.as_ref();
+        if !listed.is_none_or(|listed| listed.contains(&provider)) {
+            return Some(Field::Providers);
+        }
+        let Action::Llm {
+            provider: _,
+            requested,
+            upstream,
+            operation,
+            max_output_tokens: bound,
+        } = asked.action
+        else {
+            return self.failed_whole(effect);
         };
         let operations = self.operations.as_deref();
         let named = |patterns: &[Pattern], name| patterns.iter().any(|p| p.matches(name));
-        let models_hold = match (effect, names) {
-            (Effect::Allow, None) => some_name(models),
-            (Effect::Deny, None) => every_name(models),
-            (Effect::Allow, Some((_, upstream))) => models.is_none_or(|p| named(p, upstream)),
-            (Effect::Deny, Some((requested, upstream))) => {
-                models.is_none_or(|p| named(p, upstream) || named(p, requested))
-            }
-        };
+        let models_hold = models.is_none_or(|patterns| match effect {
+            Effect::Allow => named(patterns, upstream),
+            Effect::Deny => named(patterns, upstream) || named(patterns, requested),
+        });
         let operations_hold = match (effect, operation) {
             (Effect::Allow, None) => some_name(operations),
             (Effect::Deny, None) => !restricts_operations(operations),
@@ -237,19 +234,19 @@ impl LlmBlock {
                 Effect::Deny => !within,
             }
         });
-        let listed = self.providers.as_ref();
-        if !listed.is_none_or(|listed| listed.contains(&provider)) {
-            Some(Field::Providers)
-        } else if !models_hold {
-            Some(Field::Models)
-        } else if !operations_hold {
-            Some(Field::Operations)
-        } else if !output_holds {
-            Some(Field::MaxOutputTokens)
-        } else {
-            None
-        }
+        first_that_fails([models_hold, operations_hold, output_holds])
     }
+}
+
+fn first_that_fails([models, operations, output]: [bool; 3]) -> Option<Field> {
+    let fields = [
+        (models, Field::Models),
+        (operations, Field::Operations),
+        (output, Field::MaxOutputTokens),
+    ];
+    fields
+        .into_iter()
+        .find_map(|(holds, field)| (!holds).then_some(field))
 }
 
 impl MethodRule {

@@ -6,6 +6,9 @@ use serde::{Serialize, Serializer};
 
 use crate::{Action, Family, matching::Who};
 
+#[cfg(test)]
+mod tests;
+
 /// What happens to actions that no enforced Allow policy covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Posture {

@@ -6,6 +6,9 @@ use serde::{Serialize, Serializer};
 
 use crate::SpiffeId;
 
+#[cfg(test)]
+mod tests;
+
 /// Who calls: a workload whose identity was proven, or nobody we know.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Principal {

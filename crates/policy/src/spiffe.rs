@@ -2,7 +2,7 @@
 //!
 //! Source: the SPIFFE ID specification, §2 (SPIFFE Identity).
 
-use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
@@ -176,12 +176,6 @@ fn check_path(path: &str) -> Result<(), SpiffeError> {
         }
     }
     Ok(())
-}
-
-impl Borrow<str> for SpiffeId {
-    fn borrow(&self) -> &str {
-        self.as_str()
-    }
 }
 
 impl fmt::Display for SpiffeId {

@@ -6,9 +6,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::AccessPolicy;
-use crate::{
-    Effect, Kind, Mode, ObjectRef, Query, RuleName, TargetId, WOULD_DENY_MAX, matching::Who,
-};
+use crate::{Effect, Kind, Mode, ObjectRef, Query, RuleName, TargetId, matching::Who};
 
 /// A policy with the names that decisions give.
 #[derive(Debug)]
@@ -33,7 +31,7 @@ pub(crate) struct AccessSet {
 pub(crate) struct Access {
     /// The rule that allows it, if any policy is about it; of the first policy by name.
     pub(crate) allowed: Option<Arc<RuleName>>,
-    /// The policies that do not allow it, by name; at most [`WOULD_DENY_MAX`].
+    /// The policies that do not allow it, by name.
     pub(crate) refused: SmallVec<[Arc<RuleName>; 1]>,
 }
 
@@ -103,12 +101,10 @@ impl AccessSet {
         let places = self.places(query.targets);
         for filed in places.iter().filter_map(|place| self.filed.get(*place)) {
             match filed.allows(who, query) {
-                Some(rule) if access.allowed.is_none() => access.allowed = Some(Arc::clone(rule)),
-                Some(_) => {}
-                None if access.refused.len() < WOULD_DENY_MAX => {
-                    access.refused.push(Arc::clone(&filed.whole));
+                Some(rule) => {
+                    access.allowed.get_or_insert_with(|| Arc::clone(rule));
                 }
-                None => {}
+                None => access.refused.push(Arc::clone(&filed.whole)),
             }
         }
         access

@@ -4,11 +4,11 @@
 use super::*;
 use crate::{
     Action, AgentPolicy, Arguments, By, Caller, Effect, Facts, HttpBlock, Kind, LlmBlock, McpBlock,
-    Mode, Outcome, PolicySet, Posture, Principal, ProviderId, Query, Rule, ServerId, Settings,
-    TargetId,
+    Mode, PolicySet, Posture, Principal, ProviderId, Query, Rule, ServerId, Settings, TargetId,
 };
 
 mod both;
+mod explained;
 mod laws;
 mod requests;
 
@@ -207,60 +207,29 @@ fn messages_match_the_methods_of_a_rule() {
 }
 
 #[test]
-fn explains_what_did_not_match() {
-    let source = Source::ServiceAccount {
-        namespace: "agents".into(),
-        name: "you".into(),
+fn tells_which_policies_and_header_fields_it_has() {
+    let header = |name: &str| HeaderAccess {
+        name: name.into(),
+        value: HeaderValue::Exact("1".into()),
     };
-    let rules = vec![
-        rule(Some(source), HttpAccess::default(), None),
-        rule(
-            None,
-            HttpAccess {
-                methods: vec!["GET".into()],
-                ..HttpAccess::default()
-            },
-            None,
-        ),
-        rule(
-            None,
-            HttpAccess::default(),
-            mcp(&["tools/call=a,b", "base"]),
-        ),
-    ];
+    let with = |headers| {
+        let http = HttpAccess {
+            headers,
+            ..HttpAccess::default()
+        };
+        Some(vec![rule(None, http, None)])
+    };
     let set = set(
         vec![
-            policy("p", Some(rules)),
-            policy("q", Some(vec![])),
-            policy("r", None),
+            policy("q", with(vec![header("x-b"), header("x-a")])),
+            policy("p", with(vec![header("x-b")])),
         ],
         Posture::Strict,
     );
-    let principal = Principal::Workload(ME.parse().unwrap());
-    let targets = [set.target(&gateway()).unwrap()];
-    let facts = Facts {
-        method: "POST",
-        ..Facts::default()
-    };
-    let query = Query {
-        principal: &principal,
-        targets: &targets,
-        action: item("tools/call", "c"),
-        facts,
-    };
-    let trace = set.explain(&query).trace;
-    let said: Vec<String> = trace.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        said,
-        [
-            "XAccessPolicy agents/p rule r (Allow, Enforce): from: expected service account agents/you, got spiffe://cluster.local/ns/agents/sa/me",
-            "XAccessPolicy agents/p rule r (Allow, Enforce): authorization.methods: expected GET, got \"POST\"",
-            "XAccessPolicy agents/p rule r (Allow, Enforce): authorization.mcp: expected tools/call of a or b or the base protocol, got \"tools/call\" of \"c\"",
-            "XAccessPolicy agents/q (Allow, Enforce): rules: expected nothing (no rule can be used), got a request",
-            "XAccessPolicy agents/r (Allow, Enforce): matched",
-        ]
-    );
-    assert_eq!(trace[4].outcome, Outcome::Matched);
+    let names = set.access_policies().map(|policy| &*policy.name.name);
+    assert_eq!(names.collect::<Vec<_>>(), ["p", "q"]);
+    let headers = set.header_names().iter().map(|name| &**name);
+    assert_eq!(headers.collect::<Vec<_>>(), ["x-a", "x-b"]);
 }
 
 /// A question passes by the policies of other targets.

@@ -30,12 +30,6 @@ pub struct CustomVerdict {
 }
 
 impl IstioSet {
-    /// Whether any CUSTOM policy in force is attached to one of these targets.
-    fn has_custom(&self, targets: &[TargetId]) -> bool {
-        let mut attached = self.attached(targets);
-        attached.any(|attached| !attached.providers.is_empty())
-    }
-
     fn attached<'s>(&'s self, targets: &'s [TargetId]) -> impl Iterator<Item = &'s Attached> {
         targets.iter().filter_map(|target| self.targets.get(target))
     }
@@ -65,7 +59,7 @@ impl IstioSet {
         targets: &[TargetId],
     ) -> SmallVec<[CustomCall; 1]> {
         let mut calls: SmallVec<[CustomCall; 1]> = SmallVec::new();
-        if !self.has_custom(targets) || self.is_ambiguous(targets) {
+        if self.is_ambiguous(targets) {
             return calls;
         }
         let mut found = Found::new();
@@ -92,9 +86,6 @@ impl IstioSet {
         targets: &[TargetId],
         found: &mut Found,
     ) -> Option<Arc<RuleName>> {
-        if !self.has_custom(targets) {
-            return None;
-        }
         self.custom(request, targets, found);
         let mut matching = found.iter().filter_map(|number| self.named(*number));
         let denies = |provider| !self.is_satisfied(provider, request, targets);

@@ -8,6 +8,7 @@ use crate::TraceEntry;
 use crate::{By, Facts, Kind, PolicySet, Posture, Principal, Settings, TargetId};
 
 mod attributes;
+mod belonging;
 mod explained;
 mod filing;
 

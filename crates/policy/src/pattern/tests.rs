@@ -42,7 +42,9 @@ fn parses() {
         long.parse::<Pattern>(),
         Err(PatternError::TooLong { bytes: 2049 })
     );
+    assert!("a".repeat(2048).parse::<Pattern>().is_ok());
     let exact: Pattern = "a/b".parse().unwrap();
+    assert_eq!(format!("{exact:?}"), r#""a/b""#);
     assert_eq!(exact.as_exact(), Some("a/b"));
     let glob: Pattern = "a*".parse().unwrap();
     assert_eq!((glob.as_exact(), glob.is_any()), (None, false));

@@ -12,8 +12,9 @@ fn every_code_is_distinct_and_complete() {
         let snake = |c: char| c.is_ascii_lowercase() || c == '_';
         assert!(code.as_str().chars().all(snake), "{code}");
         assert!((400..600).contains(&code.status()), "{code}");
-        assert!(!code.message().is_empty(), "{code}");
     }
+    let messages: HashSet<&str> = Code::ALL.iter().map(|code| code.message()).collect();
+    assert_eq!(messages.len(), Code::ALL.len());
     assert_eq!(Code::ALL.last(), Some(&Code::Internal));
 }
 
@@ -24,8 +25,28 @@ fn denials_are_flagged_and_final() {
         let other = [Code::OperationNotAllowed, Code::AuthorizerUnavailable];
         let denial = matches!(code.status(), 401 | 403) && !other.contains(code);
         assert_eq!(code.is_denial(), denial, "{code}");
-        assert_eq!(code.flags() == ["RBAC_ACCESS_DENIED"], denial, "{code}");
+        let flags: &[&str] = match code {
+            Code::AuthorizerUnavailable => &["UAEX"],
+            _ if denial => &["RBAC_ACCESS_DENIED"],
+            _ => &[],
+        };
+        assert_eq!(code.flags(), flags, "{code}");
         assert!(!(denial && code.retryable()), "{code}");
+    }
+}
+
+#[test]
+fn what_may_pass_by_itself_may_be_tried_again() {
+    for code in Code::ALL {
+        // These stay as they are until somebody changes something.
+        let lasting = [
+            Code::UpstreamBadAnswer,
+            Code::UpstreamAuth,
+            Code::CredentialUnavailable,
+        ];
+        let passing = matches!(code.status(), 408 | 502..=504) && !lasting.contains(code);
+        let expected = passing || *code == Code::AuthorizerUnavailable;
+        assert_eq!(code.retryable(), expected, "{code}");
     }
 }
 
@@ -37,6 +58,7 @@ fn says_what_it_is_told_to() {
         .decided_by(By::NoMatch);
     assert_eq!(refusal.to_string(), "upstream_unavailable: try later");
     assert_eq!((refusal.status(), refusal.by), (503, Some(By::NoMatch)));
+    assert_eq!(refusal.retry_after, Some(Duration::from_secs(2)));
     let plain = Refusal::from(Code::Forbidden);
     assert_eq!(plain.message, "RBAC: access denied");
 }

@@ -9,6 +9,7 @@ use crate::{
     Pattern, ProviderId, Rule, ServerId,
 };
 
+mod contents;
 mod cost;
 mod families;
 mod laws;

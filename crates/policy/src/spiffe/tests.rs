@@ -50,6 +50,7 @@ fn parses_ids() {
         assert_eq!(parts.map_err(|e| *e), *expected, "{case}");
         if let Ok(id) = parsed {
             assert_eq!(id.to_string(), *text, "{case}");
+            assert_eq!(format!("{id:?}"), *text, "{case}");
         }
     }
 }

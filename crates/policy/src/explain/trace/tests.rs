@@ -2,9 +2,12 @@
 
 use super::*;
 use crate::{
-    Argument, Arguments, Caller, Explanation, Facts, Kind, MethodRule, Mode, ObjectName, ObjectRef,
-    Pattern, PolicySet, Posture, Principal, Query, Scalar, Settings,
+    Arguments, Caller, Explanation, Facts, Kind, MethodRule, Mode, ObjectName, ObjectRef, Pattern,
+    PolicySet, Posture, Principal, Query, Settings,
 };
+
+mod arguments;
+mod tokens;
 
 struct Named;
 
@@ -62,6 +65,16 @@ fn rule() -> Rule {
 }
 
 fn explain(effect: Effect, rules: Vec<Rule>, who: &str, action: Action<'_>) -> Explanation {
+    explain_by(effect, rules, who, action, Facts::default())
+}
+
+fn explain_by(
+    effect: Effect,
+    rules: Vec<Rule>,
+    who: &str,
+    action: Action<'_>,
+    facts: Facts<'_>,
+) -> Explanation {
     let gateway = ObjectRef::whole(Kind::Gateway, ObjectName::new("infra", "wp"));
     let policy = AgentPolicy {
         name: ObjectName::new("infra", "agents"),
@@ -84,7 +97,7 @@ fn explain(effect: Effect, rules: Vec<Rule>, who: &str, action: Action<'_>) -> E
         principal: &principal,
         targets: &[set.target(&gateway).unwrap()],
         action,
-        facts: Facts::default(),
+        facts,
     };
     set.explain_with(&query, &Named)
 }
@@ -269,100 +282,69 @@ fn names_callers_families_and_empty_policies() {
 }
 
 #[test]
-fn names_arguments_by_their_type_alone() {
-    let argument = |pointer: &str, constraint| Argument {
-        pointer: pointer.parse().unwrap(),
-        constraint,
+fn names_the_first_of_blocks_that_get_equally_far() {
+    let one = |provider| LlmBlock {
+        providers: Some(vec![ProviderId(provider)]),
+        ..LlmBlock::default()
     };
-    let rules = || {
-        vec![Rule {
-            mcp: vec![McpBlock {
-                arguments: vec![
-                    argument(
-                        "/owner",
-                        Constraint {
-                            one_of: Some(vec![
-                                Scalar::String("acme".into()),
-                                Scalar::Number("7".parse().unwrap()),
-                            ]),
-                            ..Constraint::default()
-                        },
-                    ),
-                    argument(
-                        "/files/*/path",
-                        Constraint {
-                            pattern: Some("^src/".parse().unwrap()),
-                            max_length: Some(80),
-                            optional: true,
-                            ..Constraint::default()
-                        },
-                    ),
-                ],
-                ..McpBlock::default()
-            }],
-            ..rule()
-        }]
+    let two = Rule {
+        llm: vec![one(1), one(1)],
+        ..rule()
     };
-    let owner = r#"mcp[0].arguments[/owner]: expected "acme" or 7, got "#;
-    let path = r#"mcp[0].arguments[/files/*/path]: expected text that matches "^src/" and a length of at most 80, or nothing, got "#;
-    for (effect, arguments, expected) in [
-        (
-            Effect::Allow,
-            r#"{"owner": "acme", "files": [{"path": "src/a"}]}"#,
-            "matched".to_owned(),
-        ),
-        (
-            Effect::Allow,
-            r#"{"owner": "secret"}"#,
-            format!("{owner}a string"),
-        ),
-        (Effect::Allow, r#"{"owner": null}"#, format!("{owner}null")),
-        (Effect::Allow, "{}", format!("{owner}nothing")),
-        (
-            Effect::Allow,
-            r#"{"Owner": "acme"}"#,
-            format!(
-                "{owner}no object or array where one must be, or a key that passes for another"
-            ),
-        ),
-        (
-            Effect::Allow,
-            r#"{"owner": 7.0, "files": [{"path": "src/a"}, {"path": 5.5}]}"#,
-            format!("{path}a number"),
-        ),
-        (
-            Effect::Deny,
-            r#"{"owner": "secret"}"#,
-            format!("{owner}a string"),
-        ),
-        (
-            Effect::Deny,
-            r#"{"owner": ["acme"], "files": [{"path": "secret"}]}"#,
-            format!("{path}a string"),
-        ),
-    ] {
-        let action = Action::Mcp {
-            server: ServerId(0),
-            method: "tools/call",
-            name: "x",
-            arguments: Arguments::Json(arguments.as_bytes()),
-        };
-        assert!(!format!("{action:?}").contains("owner"));
-        let explanation = explain(effect, rules(), ME, action);
-        let outcome = explanation.trace[0].outcome.to_string();
-        assert_eq!(outcome, expected, "{effect:?} {arguments}");
-    }
-    let listed = Action::Mcp {
-        server: ServerId(0),
-        method: "tools/call",
-        name: "x",
-        arguments: Arguments::Best,
-    };
-    let explanation = explain(Effect::Deny, rules(), ME, listed);
+    let explanation = explain(Effect::Allow, vec![two], ME, llm("m", None, None));
     assert_eq!(
         explanation.trace[0].outcome.to_string(),
-        format!("{owner}any arguments")
+        "llm[0].providers: expected azure, got openai"
     );
+}
+
+#[test]
+fn names_what_keeps_a_rule_from_a_whole_provider() {
+    let any = LlmBlock::default;
+    for (effect, block, expected) in [
+        (
+            Effect::Allow,
+            LlmBlock {
+                providers: Some(vec![ProviderId(1)]),
+                ..any()
+            },
+            "llm[0].providers: expected azure, got openai",
+        ),
+        (
+            Effect::Deny,
+            LlmBlock {
+                models: patterns(&["o3"]),
+                ..any()
+            },
+            "llm[0].models: expected o3, got any model",
+        ),
+        (
+            Effect::Deny,
+            LlmBlock {
+                operations: Some(vec![Operation::Chat]),
+                ..any()
+            },
+            "llm[0].operations: expected chat, got any operation",
+        ),
+        (
+            Effect::Deny,
+            LlmBlock {
+                max_output_tokens: Some(9),
+                ..any()
+            },
+            "llm[0].maxOutputTokens: expected more than 9, got any bound",
+        ),
+    ] {
+        let rules = vec![Rule {
+            llm: vec![block],
+            ..rule()
+        }];
+        let action = Action::LlmAny {
+            provider: ProviderId(0),
+        };
+        let explanation = explain(effect, rules, ME, action);
+        assert_eq!(explanation.trace[0].outcome.to_string(), expected);
+    }
 }
 
 #[test]

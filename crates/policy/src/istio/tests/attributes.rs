@@ -233,35 +233,6 @@ fn of_a_request() {
     assert_eq!(headers.any("x-c", &mut |_| true), None);
 }
 
-#[test]
-fn only_http_has_them() {
-    use Attribute::*;
-    let claim = Claim(names(&["a"]));
-    for (attribute, of_http, of_token) in [
-        (Principal, false, false),
-        (Namespace, false, false),
-        (ServiceAccount, false, false),
-        (TrustDomain, false, false),
-        (SourceIp, false, false),
-        (RemoteIp, false, false),
-        (RequestPrincipal, true, true),
-        (Audiences, true, true),
-        (Presenter, true, true),
-        (claim, true, true),
-        (Header("x-a".into()), true, false),
-        (Host, true, false),
-        (Method, true, false),
-        (Path, true, false),
-        (DestinationPort, false, false),
-        (DestinationIp, false, false),
-        (Sni, false, false),
-        (Unknown("x".into()), false, false),
-    ] {
-        assert_eq!(attribute.is_http(), of_http, "{attribute:?}");
-        assert_eq!(attribute.is_of_token(), of_token, "{attribute:?}");
-    }
-}
-
 /// An ALLOW rule is dropped by what nobody can evaluate; a DENY rule is read without it.
 #[test]
 fn what_cannot_be_evaluated() {

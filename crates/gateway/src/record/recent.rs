@@ -14,8 +14,9 @@ use crate::edge::Head;
 
 /// Each has a lock of its own, and a request takes one of them once, at its end.
 const SHARDS: usize = 16;
-/// Requests that each shard keeps.
-const KEPT: usize = 64;
+/// Requests that each shard keeps: enough for those whose events `/decisions` shows. What is kept
+/// is cold when its place comes round again, so more of it would make every request dearer.
+const KEPT: usize = 32;
 /// Longer heads are not kept.
 const HEAD_MAX_BYTES: usize = 2048;
 /// Longer names of models and tools are not kept.

@@ -24,6 +24,11 @@ use crate::exchange::{self, Answer, Outgoing, Patience, RequestHead};
 use crate::headers::{self, Passing};
 use crate::proxy::{Waypoint, interrupted};
 
+const PROTOCOL_VERSION: HeaderName = HeaderName::from_static(session::PROTOCOL_VERSION);
+const SESSION_ID: HeaderName = HeaderName::from_static(session::SESSION_ID);
+const METHOD: HeaderName = HeaderName::from_static(session::METHOD);
+const NAME: HeaderName = HeaderName::from_static(session::NAME);
+
 /// A message that may be forwarded.
 pub(super) struct Forward {
     pub(super) scope: Scope,
@@ -135,13 +140,13 @@ fn with_id(refusal: McpRefusal, id: Option<&[u8]>) -> McpRefusal {
 fn protocol_version(request: &RequestHeader) -> Option<&str> {
     request
         .headers
-        .get(session::PROTOCOL_VERSION)?
+        .get(&PROTOCOL_VERSION)?
         .to_str()
         .ok()
         .map(str::trim)
 }
 
-fn header<'a>(request: &'a RequestHeader, name: &str) -> Header<'a> {
+fn field<'a>(request: &'a RequestHeader, name: &HeaderName) -> Header<'a> {
     Header::of(
         request
             .headers
@@ -162,8 +167,8 @@ async fn prepare_post(
 ) -> Result<Option<Forward>, Refusal> {
     let request = session.req_header();
     waypoint_mcp::check_media(
-        header(request, "content-type"),
-        header(request, "content-encoding"),
+        field(request, &header::CONTENT_TYPE),
+        field(request, &header::CONTENT_ENCODING),
     )?;
     let limits = &resolved.state.snapshot.parameters.limits;
     let mut body = context
@@ -171,10 +176,10 @@ async fn prepare_post(
         .await?;
     let request = session.req_header();
     let head = waypoint_mcp::Head {
-        protocol_version: header(request, session::PROTOCOL_VERSION),
-        method: header(request, session::METHOD),
-        name: header(request, session::NAME),
-        session: header(request, session::SESSION_ID),
+        protocol_version: field(request, &PROTOCOL_VERSION),
+        method: field(request, &METHOD),
+        name: field(request, &NAME),
+        session: field(request, &SESSION_ID),
     };
     let call = match waypoint_mcp::read(&body, &head) {
         Ok(call) => call,
@@ -265,7 +270,7 @@ fn prepare_bare(
     let is_get = &*head.method == "GET";
     context.record.action.method = Some(if is_get { "GET" } else { "DELETE" }.into());
     context.record.action.method_label = Some(if is_get { "GET" } else { "DELETE" });
-    let id = match header(request, session::SESSION_ID) {
+    let id = match field(request, &SESSION_ID) {
         Header::One(sealed) => Some(waypoint.sealer.open(
             sealed,
             &scope.caller.principal,
@@ -400,7 +405,7 @@ fn upstream_head(
             .map_err(internal)?;
     }
     if let Some(id) = &forward.session {
-        let name = HeaderName::from_static(session::SESSION_ID);
+        let name = SESSION_ID;
         out.push(&name, id.as_bytes()).map_err(internal)?;
     }
     if let Some(secret) = secret {

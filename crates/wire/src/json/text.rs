@@ -1,6 +1,7 @@
 //! Strings inside JSON: where they end, what they say, and which keys look alike.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use wide::u8x16;
 
@@ -198,17 +199,17 @@ fn code_point(bytes: &[u8], at: usize) -> Option<(char, usize)> {
 /// ASCII letter, U+017F (ſ) and U+212A (K), as Go's `encoding/json` does
 /// (CVE-2026-27896 in a Go MCP library).
 #[must_use]
+#[inline]
 pub fn folds_to(key: &str, known: &str) -> bool {
-    if key == known || key.len() < known.len() {
-        return false;
-    }
     // The two characters are longer than the letters that they fold to.
-    if key.len() == known.len() {
-        return key.eq_ignore_ascii_case(known);
+    match key.len().cmp(&known.len()) {
+        Ordering::Less => false,
+        Ordering::Equal => key != known && key.eq_ignore_ascii_case(known),
+        Ordering::Greater => !key.is_ascii() && folds_to_shorter(key, known),
     }
-    if key.is_ascii() {
-        return false;
-    }
+}
+
+fn folds_to_shorter(key: &str, known: &str) -> bool {
     let fold = |letter: char| match letter {
         'ſ' => 's',
         '\u{212a}' => 'k',

@@ -420,19 +420,12 @@ impl PolicySet {
 
     /// Adds the DryRun Deny rules that match.
     fn dry_denies(&self, found: &Found<'_>, asked: &Asked<'_>, would_deny: &mut WouldDeny) {
-        let mut rules: SmallVec<[u32; 2 * WOULD_DENY_MAX]> = SmallVec::new();
+        let mut rules: SmallVec<[u32; 16]> = SmallVec::new();
         for matching in self.matching(Class::DryDeny, found, asked) {
-            let mut kept = 0;
-            for rule in matching {
-                // A rule with several blocks may stand here several times in a row.
-                if rules.last() != Some(&rule) {
-                    rules.push(rule);
-                    kept += 1;
-                }
-                if kept == WOULD_DENY_MAX {
-                    break;
-                }
-            }
+            // A rule with several blocks may stand here several times in a row.
+            let mut last = None;
+            let distinct = matching.filter(|&rule| last.replace(rule) != Some(rule));
+            rules.extend(distinct.take(WOULD_DENY_MAX));
         }
         rules.sort_unstable();
         rules.dedup();
@@ -466,7 +459,7 @@ impl PolicySet {
         let policies = matching.filter_map(|number| Some(self.rule(number)?.0.policy));
         let mut granting: SmallVec<[usize; 16]> = policies.collect();
         granting.sort_unstable();
-        let mut lapses: SmallVec<[usize; 2 * WOULD_DENY_MAX]> = SmallVec::new();
+        let mut lapses: SmallVec<[usize; 16]> = SmallVec::new();
         for policies in covering {
             let lapsing = policies.iter().copied();
             let lapsing = lapsing.filter(|policy| granting.binary_search(policy).is_err());

@@ -100,8 +100,7 @@ impl<V: Default> ByIdentity<V> {
                 spiffe: Some(SpiffePattern::Prefix(prefix)),
                 ..
             } => {
-                let slashes = prefix.bytes().filter(|&b| b == b'/').count();
-                self.prefix_slashes = self.prefix_slashes.max(slashes);
+                self.prefix_slashes = self.prefix_slashes.max(prefix.matches('/').count());
                 self.prefixes.entry_ref(prefix.as_str()).or_default()
             }
             Caller { .. } => return None,
@@ -118,8 +117,7 @@ impl<V: Default> ByIdentity<V> {
             let namespace = self.namespaces.get(workload.namespace);
             namespace.into_iter().for_each(&mut take);
         }
-        let slashes = id.bytes().enumerate().filter(|&(_, b)| b == b'/');
-        for (at, _) in slashes.take(self.prefix_slashes) {
+        for (at, _) in id.match_indices('/').take(self.prefix_slashes) {
             let prefix = id.get(..=at).and_then(|prefix| self.prefixes.get(prefix));
             prefix.into_iter().for_each(&mut take);
         }
@@ -207,9 +205,7 @@ impl Callers {
                 self.by_both
                     .find(who, |tokens| tokens.find(claims, &mut take));
             }
-            if !self.by_token.is_empty() {
-                self.by_token.find(claims, &mut take);
-            }
+            self.by_token.find(claims, &mut take);
         }
         sets.push(ANYONE);
     }

@@ -34,10 +34,6 @@ struct Values {
 }
 
 impl Tokens {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Files a caller that needs `token`.
     pub(super) fn file(&mut self, token: &Token, member: &Member) {
         let issuer = self.0.entry_ref(&*token.issuer).or_default();

@@ -109,14 +109,7 @@ fn outcome_without_head(rule: &IstioRule, action: IstioAction, request: &Request
 impl Attribute {
     /// Whether it is a header or about a token.
     fn is_of_head(&self) -> bool {
-        matches!(
-            self,
-            Self::Header(_)
-                | Self::RequestPrincipal
-                | Self::Audiences
-                | Self::Presenter
-                | Self::Claim(_)
-        )
+        matches!(self, Self::Header(_)) || self.is_of_token()
     }
 }
 

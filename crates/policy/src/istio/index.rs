@@ -143,13 +143,11 @@ impl Row {
         if !self.paths.is_empty() {
             take(&self.paths, request.path);
         }
-        for length in &self.prefix_lengths {
-            match request.path.get(..*length) {
-                Some(prefix) => take(&self.prefixes, prefix),
-                // Too short for this one and all that follow, or cut inside a character, which no
-                // prefix is.
-                None if *length > request.path.len() => break,
-                None => {}
+        let lengths = self.prefix_lengths.iter().copied();
+        for length in lengths.take_while(|length| *length <= request.path.len()) {
+            // Nothing where a character would be cut, which no prefix does.
+            if let Some(prefix) = request.path.get(..length) {
+                take(&self.prefixes, prefix);
             }
         }
     }

@@ -215,14 +215,11 @@ impl IstioSet {
         found: &mut Found,
     ) -> Option<Arc<RuleName>> {
         self.candidates(class, request, targets, found);
-        let mut first: Option<u32> = None;
-        for number in found.iter().copied() {
-            if first.is_none_or(|first| number < first) && self.matches(number, request) {
-                first = Some(number);
-            }
-        }
-        let place = self.rules.get(first? as usize)?;
-        Some(Arc::clone(&place.name))
+        found.sort_unstable();
+        let mut numbers = found.iter().copied();
+        let first = numbers.find(|number| self.matches(*number, request))?;
+        let (name, _) = self.named(first)?;
+        Some(Arc::clone(name))
     }
 
     fn dry_denies(

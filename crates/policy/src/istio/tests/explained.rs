@@ -10,13 +10,24 @@ fn text(value: &str) -> Value {
 
 /// What is said of a rule with this one test.
 fn said(action: IstioAction, test: Test, request: &Request<'_>) -> String {
+    traced(action, vec![test], |set, targets| {
+        set.explain_istio(request, targets)
+    })
+}
+
+/// What `explain` says of a rule with these tests.
+fn traced(
+    action: IstioAction,
+    tests: Vec<Test>,
+    explain: impl Fn(&PolicySet, &[TargetId]) -> Vec<TraceEntry>,
+) -> String {
     let policy = AuthorizationPolicy {
         name: ObjectName::new("ns", "p"),
         targets: vec![object(0)],
         action,
         provider: None,
         mode: Mode::Enforce,
-        rules: vec![when(vec![test])],
+        rules: vec![when(tests)],
     };
     let elsewhere = AuthorizationPolicy {
         name: ObjectName::new("ns", "q"),
@@ -30,7 +41,7 @@ fn said(action: IstioAction, test: Test, request: &Request<'_>) -> String {
     };
     let set = PolicySet::compile_all(vec![], vec![policy, elsewhere], settings);
     let target = set.target(&object(0)).unwrap();
-    let trace = set.explain_istio(request, &[target]);
+    let trace = explain(&set, &[target]);
     assert_eq!(
         trace.len(),
         1,
@@ -122,4 +133,46 @@ fn what_was_expected_and_what_there_was() {
     ] {
         assert_eq!(said(action, test, &bare()), expected);
     }
+}
+
+/// Of headers and tokens that are not known any longer nothing is claimed, of all else what is true.
+#[test]
+fn what_is_said_without_the_head() {
+    use Attribute::*;
+    let blind = |action, tests: Vec<Test>| {
+        traced(action, tests, |set, targets| {
+            set.explain_istio_without_head(&bare(), targets)
+        })
+    };
+    let x = |attribute: Attribute| test(attribute, &[text("x")], &[]);
+    let get = || test(Method, &[text("GET")], &[]);
+    let not_kept = format!("x; {NOT_KEPT}");
+    for action in [IstioAction::Allow, IstioAction::Deny] {
+        for attribute in [
+            Header("x-a".into()),
+            RequestPrincipal,
+            Audiences,
+            Presenter,
+            Claim(vec!["c".into()]),
+        ] {
+            let shown = format!("{attribute:?}");
+            let tests = vec![get(), x(attribute.clone())];
+            assert_eq!(blind(action, tests), not_kept, "{shown}");
+            let tests = vec![x(attribute), x(Path)];
+            assert_eq!(blind(action, tests), "x; \"/\"", "{shown}");
+        }
+        for attribute in [Principal, TrustDomain, Sni, Host, Method, Path] {
+            let shown = format!("{attribute:?}");
+            let expected = said(action, x(attribute.clone()), &bare());
+            assert_eq!(blind(action, vec![x(attribute)]), expected, "{shown}");
+        }
+        assert_eq!(blind(action, vec![get()]), "matched");
+    }
+    let unusable = vec![
+        x(Header("x-a".into())),
+        test(Method, &[Value::Unusable("?".into())], &[]),
+    ];
+    let dropped = "something that can be evaluated (the rule is dropped); \"GET\"";
+    assert_eq!(blind(IstioAction::Allow, unusable.clone()), dropped);
+    assert_eq!(blind(IstioAction::Deny, unusable), not_kept);
 }

@@ -243,6 +243,7 @@ fn paths_find_their_rules() {
         "/exact",
         "/long/prefix/*",
         "/",
+        "/€b*",
     ];
     let rules: Vec<IstioRule> = filed
         .iter()
@@ -271,7 +272,8 @@ fn paths_find_their_rules() {
         ("/éb1", &[1, 2]),
         // A character that the shorter prefixes would be cut in.
         ("/e\u{301}b", &[]),
-        ("/€b", &[]),
+        ("/€b", &[8]),
+        ("/€c", &[]),
         ("/t/q/z", &[3]),
         ("/u/", &[4]),
         ("/exact", &[5]),
@@ -290,7 +292,7 @@ fn paths_find_their_rules() {
             let rule = &rules[*rule as usize];
             rule.failed(IstioAction::Deny, &request).is_none()
         };
-        let all: Vec<u32> = (0..8).filter(matching).collect();
+        let all: Vec<u32> = (0..9).filter(matching).collect();
         assert_eq!(all, expected, "{path}");
     }
 }

@@ -405,8 +405,7 @@ fn upstream_head(
             .map_err(internal)?;
     }
     if let Some(id) = &forward.session {
-        let name = SESSION_ID;
-        out.push(&name, id.as_bytes()).map_err(internal)?;
+        out.push(&SESSION_ID, id.as_bytes()).map_err(internal)?;
     }
     if let Some(secret) = secret {
         out.push_parts(&header::AUTHORIZATION, &[b"Bearer ", secret.as_bytes()])

@@ -7,11 +7,11 @@ use prometheus::{
     Registry, TextEncoder,
 };
 use waypoint_mesh::ConnectionResult;
-use waypoint_policy::{Kind, PolicySet, RuleName};
+use waypoint_policy::{Kind, PolicySet};
 
 use super::RequestRecord;
 use super::principals::Principals;
-use super::series::{Found, Labels, NONE, Series};
+use super::series::{Found, Labels, NONE, Series, rule_labels};
 
 /// Boundaries of the OpenTelemetry GenAI conventions, in seconds.
 const SECONDS: &[f64] = &[
@@ -398,12 +398,6 @@ fn rules(policy: &PolicySet) -> impl Iterator<Item = [&str; 4]> {
         rules.map(move |rule| [kind, &*of.namespace, &*of.name, rule])
     });
     agents.chain(istio).chain(access)
-}
-
-/// As [`RULE`] has them.
-fn rule_labels(rule: &RuleName) -> [&str; 4] {
-    let policy = &rule.policy;
-    [rule.kind, &policy.namespace, &policy.name, &rule.rule]
 }
 
 fn register<C: prometheus::core::Collector + Clone + 'static>(

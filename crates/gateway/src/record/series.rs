@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use prometheus::{Histogram, IntCounter};
-use waypoint_policy::{By, Code, Operation};
+use waypoint_policy::{By, Code, Operation, RuleName};
 
 use super::RequestRecord;
 
@@ -83,10 +83,7 @@ impl<'a> Labels<'a> {
             policy: record.by.as_ref().map_or([NONE; 3], policy_labels),
             principal: id.map_or("anonymous", |id| id.as_str()),
             rule: match &record.by {
-                Some(By::Rule(rule)) => {
-                    let policy = &rule.policy;
-                    [rule.kind, &policy.namespace, &policy.name, &rule.rule]
-                }
+                Some(By::Rule(rule)) => rule_labels(rule),
                 _ => Self::NO_RULE,
             },
             operation: operation.unwrap_or(NONE),
@@ -119,6 +116,12 @@ impl<'a> Labels<'a> {
             self.model,
         ]
     }
+}
+
+/// Kind, namespace and name of a policy, and its rule.
+pub(super) fn rule_labels(rule: &RuleName) -> [&str; 4] {
+    let policy = &rule.policy;
+    [rule.kind, &policy.namespace, &policy.name, &rule.rule]
 }
 
 /// Kind, namespace and name of the policy that decided, or the kind of default that did.

@@ -180,7 +180,9 @@ impl Waypoint {
                 Box::pin(mcp::serve(self, session, context, route, &head)).await?;
                 Ok(true)
             }
-            Route::Plain(route) => plain::serve(self, session, context, route, &head).await,
+            Route::Plain(route) => {
+                Box::pin(plain::serve(self, session, context, route, &head)).await
+            }
         }
     }
 }

@@ -39,24 +39,24 @@ pub(super) async fn http1(
     io: Io,
     upstream: &Arc<Upstream>,
     outgoing: &Outgoing<'_>,
-) -> Result<Answer, ExchangeError> {
+) -> Result<Box<Answer>, ExchangeError> {
     let http1::Answered {
         status,
         headers,
         body,
     } = http1::exchange(io, upstream, outgoing).await?;
     let body = body.map_or(Body::Done, Body::Http1);
-    Ok(Answer {
+    Ok(Box::new(Answer {
         status,
         headers,
         body,
-    })
+    }))
 }
 
 pub(super) async fn http2(
     mut session: Box<Http2Session>,
     outgoing: &Outgoing<'_>,
-) -> Result<Answer, ExchangeError> {
+) -> Result<Box<Answer>, ExchangeError> {
     let body = outgoing.body;
     session
         .write_request_header(Box::new(outgoing.head.to_http2()?), body.is_empty())
@@ -96,11 +96,11 @@ pub(super) async fn http2(
     }
     let head = session.response_header().ok_or(ExchangeError::Malformed)?;
     let (status, headers) = (head.status, head.headers.clone());
-    Ok(Answer {
+    Ok(Box::new(Answer {
         status,
         headers,
         body: Body::Http2(session),
-    })
+    }))
 }
 
 impl Answer {

@@ -54,7 +54,7 @@ pub(crate) async fn send(
     upstream: &Arc<Upstream>,
     outgoing: Outgoing<'_>,
     patience: Patience,
-) -> Result<Answer, ExchangeError> {
+) -> Result<Box<Answer>, ExchangeError> {
     let deadline = patience.until;
     let tried = tokio::time::timeout_at(deadline, async {
         if let Some(connection) = upstream.idle() {
@@ -63,7 +63,9 @@ pub(crate) async fn send(
                 other => return other,
             }
         }
-        let connection = tokio::time::timeout(patience.connect, upstream.connect(connector))
+        // Boxed: its future is large, and most calls find a connection.
+        let connect = Box::pin(upstream.connect(connector));
+        let connection = tokio::time::timeout(patience.connect, connect)
             .await
             .map_err(|_| ExchangeError::ConnectTimeout)??;
         exchange(connection, upstream, &outgoing).await
@@ -75,7 +77,7 @@ async fn exchange(
     connection: Connection,
     upstream: &Arc<Upstream>,
     outgoing: &Outgoing<'_>,
-) -> Result<Answer, ExchangeError> {
+) -> Result<Box<Answer>, ExchangeError> {
     match connection {
         Connection::Http1(io) => answer::http1(io, upstream, outgoing).await,
         Connection::Http2(session) => answer::http2(session, outgoing).await,

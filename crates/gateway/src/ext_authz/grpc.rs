@@ -49,7 +49,7 @@ pub(super) fn question(
 }
 
 /// What an answer means.
-pub(super) async fn said(mut answer: Answer) -> Result<Said, CheckError> {
+pub(super) async fn said(mut answer: Box<Answer>) -> Result<Said, CheckError> {
     if answer.status() != 200 {
         return Err(CheckError::Status(answer.status()));
     }

@@ -33,7 +33,7 @@ pub(super) fn question(
 /// What an answer means; of its body what comes until then.
 pub(super) async fn said(
     authorizer: &HttpAuthz,
-    mut answer: Answer,
+    mut answer: Box<Answer>,
     until: Instant,
 ) -> Result<Said, CheckError> {
     let status = answer.status();

@@ -40,7 +40,7 @@ pub(super) struct Prepared {
 
 /// What an upstream answered, and which of the planned targets it was.
 pub(super) struct Answered {
-    pub(super) answer: Answer,
+    pub(super) answer: Box<Answer>,
     pub(super) candidate: Candidate,
     pub(super) own_key: bool,
     /// The body of an error answer, which has been read already.
@@ -91,7 +91,10 @@ pub(crate) async fn serve(
     // What is only needed to send is dropped before a stream that may last for hours.
     let Prepared { call, body, plan } = prepared;
     drop((body, plan));
-    llm_stream::relay(waypoint, session, context, route, call, answered).await
+    Box::pin(llm_stream::relay(
+        waypoint, session, context, route, call, answered,
+    ))
+    .await
 }
 
 /// Reads the call and decides it for every candidate.
@@ -399,11 +402,11 @@ fn note_model(context: &mut Context, candidate: &Candidate) {
     action.upstream_model = is_other.then(|| candidate.model.clone());
 }
 
-type Outcome = Result<(Answer, Option<Bytes>), ExchangeError>;
+type Outcome = Result<(Box<Answer>, Option<Bytes>), ExchangeError>;
 
 /// Whether a try failed, how, and what its answer says about another one.
 async fn judge(
-    sent: Result<Answer, ExchangeError>,
+    sent: Result<Box<Answer>, ExchangeError>,
     until: Instant,
 ) -> (Option<Failure>, Retryable, Outcome) {
     let mut answer = match sent {

@@ -43,7 +43,7 @@ pub(super) struct Forward {
 
 /// What a server answered.
 pub(super) struct Answered {
-    pub(super) answer: Answer,
+    pub(super) answer: Box<Answer>,
     /// When a plain answer must have ended.
     pub(super) deadline: Instant,
 }
@@ -164,7 +164,7 @@ async fn prepare_post(
     route: &McpRoute,
     scope: Scope,
     resolved: &Resolved,
-) -> Result<Option<Forward>, Refusal> {
+) -> Result<Option<Box<Forward>>, Refusal> {
     let request = session.req_header();
     waypoint_mcp::check_media(
         field(request, &header::CONTENT_TYPE),
@@ -248,14 +248,14 @@ async fn prepare_post(
                 .map(|()| None);
         }
     }
-    Ok(Some(Forward {
+    Ok(Some(Box::new(Forward {
         scope,
         call: Some(call),
         deeds,
         method: Method::POST,
         body,
         session: upstream_session,
-    }))
+    })))
 }
 
 /// Readies a GET or DELETE of the legacy era: both are nothing without their session.
@@ -265,7 +265,7 @@ fn prepare_bare(
     context: &mut Context,
     head: &Head,
     scope: Scope,
-) -> Result<Option<Forward>, Refusal> {
+) -> Result<Option<Box<Forward>>, Refusal> {
     let request = session.req_header();
     let is_get = &*head.method == "GET";
     context.record.action.method = Some(if is_get { "GET" } else { "DELETE" }.into());
@@ -282,14 +282,14 @@ fn prepare_bare(
             return Err(Refusal::new(Code::BadRequest).with_message("one session id is needed"));
         }
     };
-    Ok(Some(Forward {
+    Ok(Some(Box::new(Forward {
         scope,
         call: None,
         deeds: Deeds::bare(&head.method),
         method: if is_get { Method::GET } else { Method::DELETE },
         body: Bytes::new(),
         session: id,
-    }))
+    })))
 }
 
 fn note(context: &mut Context, call: &Call) {
@@ -345,7 +345,7 @@ async fn send(
     resolved: &Resolved,
     forward: &Forward,
     deadline: Instant,
-) -> Result<Option<Answer>, Refusal> {
+) -> Result<Option<Box<Answer>>, Refusal> {
     let (server, upstream) = resolved
         .state
         .server(route.server)

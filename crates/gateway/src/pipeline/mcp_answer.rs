@@ -35,7 +35,7 @@ pub(super) async fn deliver(
     session: &mut ServerSession,
     context: &mut Context,
     route: &McpRoute,
-    forward: Forward,
+    forward: Box<Forward>,
     resolved: Resolved,
     answered: Answered,
 ) -> Result<(), Refusal> {
@@ -48,7 +48,12 @@ pub(super) async fn deliver(
             .starts_with("text/event-stream")
     });
     let delivered = match is_stream {
-        true => stream(waypoint, session, context, route, forward, resolved, answer).await,
+        true => {
+            Box::pin(stream(
+                waypoint, session, context, route, forward, resolved, answer,
+            ))
+            .await
+        }
         false => {
             let answered = Answered { answer, deadline };
             Box::pin(plain(
@@ -224,13 +229,13 @@ async fn stream(
     session: &mut ServerSession,
     context: &mut Context,
     route: &McpRoute,
-    forward: Forward,
+    forward: Box<Forward>,
     mut resolved: Resolved,
-    mut answer: Answer,
+    mut answer: Box<Answer>,
 ) -> Result<(), Refusal> {
     let Forward {
         scope, call, deeds, ..
-    } = forward;
+    } = *forward;
     let limit = context.state.snapshot.parameters.limits.sse_event_bytes;
     let mut decoder =
         Decoder::of(answer.header("content-encoding")).map_err(ExchangeError::refusal)?;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
 use waypoint_mcp::{Call, CallKind, Denial, McpRefusal};
 use waypoint_policy::{By, Code, Refusal};
 
@@ -42,12 +43,7 @@ pub(super) async fn refuse(
     let mut head = respond::head(refusal.status, &context.record.id).map_err(internal)?;
     head.insert_header("content-type", "application/json")
         .map_err(internal)?;
-    if respond::whole(session, head, Bytes::from(refusal.body()))
-        .await
-        .is_err()
-    {
-        context.record.downstream_gone = true;
-    }
+    write(session, context, head, refusal.body().into()).await;
     Ok(())
 }
 
@@ -58,9 +54,7 @@ pub(super) async fn accepted(
 ) -> Result<(), Refusal> {
     context.record.status = 202;
     let head = respond::head(202, &context.record.id).map_err(|_| Refusal::new(Code::Internal))?;
-    if respond::whole(session, head, Bytes::new()).await.is_err() {
-        context.record.downstream_gone = true;
-    }
+    write(session, context, head, Bytes::new()).await;
     Ok(())
 }
 
@@ -78,11 +72,17 @@ pub(super) async fn method_not_allowed(
     head.insert_header("content-type", "application/json")
         .map_err(internal)?;
     head.insert_header("allow", allow).map_err(internal)?;
-    if respond::whole(session, head, Bytes::from(refusal.body()))
-        .await
-        .is_err()
-    {
-        context.record.downstream_gone = true;
-    }
+    write(session, context, head, refusal.body().into()).await;
     Ok(())
+}
+
+/// Writes an answer. Boxed, for the futures that may come to refuse seldom do.
+async fn write(
+    session: &mut ServerSession,
+    context: &mut Context,
+    head: Box<ResponseHeader>,
+    body: Bytes,
+) {
+    let written = Box::pin(respond::whole(session, head, body)).await;
+    context.record.downstream_gone |= written.is_err();
 }

@@ -98,6 +98,28 @@ pub fn step_aside() -> Result<()> {
     pin(OTHERS)
 }
 
+/// Starts what keeps the processor of the others from falling asleep: whoever sends to a sleeping
+/// processor pays for waking it, which on a virtual machine is much, and a slower contender lets it
+/// sleep more often. It runs only when nobody else wants to.
+///
+/// # Errors
+/// When there is no `chrt`, which util-linux has.
+pub fn keep_awake() -> Result<Process> {
+    let own = std::env::current_exe()?;
+    let own = own
+        .to_str()
+        .context("the path of this program is not text")?;
+    let arguments = ["--idle", "0", own, "spin"];
+    Process::start("the spinner", OTHERS, Path::new("chrt"), &arguments)
+}
+
+/// Keeps a processor busy until it is killed.
+pub fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
 /// A child that is killed, by its id, when this is dropped.
 #[derive(Debug)]
 pub struct Process {

@@ -81,6 +81,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     process::step_aside()?;
     let most = plan.idle.iter().copied().max().unwrap_or(0);
     process::raise_file_limit(most as u64 * 2 + 512)?;
+    let _awake = process::keep_awake()?;
     let directory = tempfile::tempdir()?;
     let stage = Stage {
         e2e: std::env::current_exe()?,

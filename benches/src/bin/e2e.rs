@@ -34,6 +34,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Keep a processor busy, until killed
+    Spin,
     /// The upstream
     Upstream { listen: SocketAddr },
     /// The bare Pingora proxy
@@ -81,8 +83,8 @@ Example:
   cargo build --release -p kgateway-waypoint -p waypoint-benches
   target/release/e2e run --quick --only chat-1k,sse
 
-The measured process has processor 0, everything else has processor 1. Units are requests, or events
-for `sse` and `sse-burst`. Latency is taken at a low fixed rate from the intended send time; for
+The measured process has processor 0, everything else has processor 1, which is kept from falling
+asleep. Units are requests, or events for `sse` and `sse-burst`. Latency is taken at a low fixed rate from the intended send time; for
 `sse` to the first event. Exit code 2: a bound was not kept (with --strict).";
 
 #[derive(Debug, clap::Args)]
@@ -133,7 +135,8 @@ impl RunArguments {
         let (rounds, seconds, idle) = if self.quick {
             (3, 0.5, vec![1000])
         } else {
-            (9, 1.0, vec![1000, 5000])
+            // Short turns: neighbours in time see the same machine.
+            (25, 0.4, vec![1000, 5000])
         };
         let idle = self.idle.unwrap_or(idle);
         Ok(Plan {
@@ -162,6 +165,7 @@ fn main() -> anyhow::Result<ExitCode> {
         } => {
             process::become_child(cpu, &program, &arguments)?;
         }
+        Command::Spin => process::spin(),
         Command::Upstream { listen } => {
             upstream::run(listen)?;
         }

@@ -17,6 +17,7 @@ mod facts;
 mod identity_header;
 mod index;
 pub mod istio;
+pub mod limit;
 mod matching;
 mod object;
 mod pattern;

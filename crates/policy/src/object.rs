@@ -58,6 +58,8 @@ pub enum Kind {
     AuthorizationPolicy,
     /// `XAccessPolicy`
     XAccessPolicy,
+    /// `UsageLimit`
+    UsageLimit,
 }
 
 /// A kind this crate does not know.
@@ -79,6 +81,7 @@ impl Kind {
         Self::GatewayClass,
         Self::AuthorizationPolicy,
         Self::XAccessPolicy,
+        Self::UsageLimit,
     ];
 
     /// The kind as Kubernetes writes it, such as `LLMRoute`.
@@ -96,6 +99,7 @@ impl Kind {
             Self::GatewayClass => "GatewayClass",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::XAccessPolicy => "XAccessPolicy",
+            Self::UsageLimit => "UsageLimit",
         }
     }
 }

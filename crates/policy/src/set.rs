@@ -13,6 +13,7 @@ use crate::{
     explain,
     index::{Class, Found, Index},
     istio::{AuthorizationPolicy, CustomCall, IstioSet, Request, Verdict},
+    limit::{LimitSet, UsageLimit},
     matching::{Asked, Who, plain_host},
 };
 
@@ -62,6 +63,7 @@ pub struct PolicySet {
     has_trials: bool,
     istio: IstioSet,
     pub(crate) access: AccessSet,
+    limits: LimitSet,
 }
 
 #[derive(Debug)]
@@ -128,6 +130,7 @@ impl PolicySet {
             has_trials: policies.iter().any(|policy| policy.mode == Mode::DryRun),
             istio,
             access: AccessSet::default(),
+            limits: LimitSet::default(),
             policies,
             attached,
             rules,
@@ -147,6 +150,30 @@ impl PolicySet {
         let index = &mut self.index;
         self.access = AccessSet::compile(policies, |object| index.intern_target(object));
         self
+    }
+
+    /// The same set with these limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Vec<UsageLimit>) -> Self {
+        let index = &mut self.index;
+        self.limits = LimitSet::compile(limits, |object| index.intern_target(object));
+        self
+    }
+
+    /// The limits, by namespace and name.
+    #[must_use]
+    pub fn usage_limits(&self) -> &[UsageLimit] {
+        self.limits.limits()
+    }
+
+    /// The limits that an action falls under, by name. As with [`decide`](Self::decide), the cost
+    /// grows with these alone.
+    #[must_use]
+    pub fn limits(&self, query: &Query<'_>) -> SmallVec<[&UsageLimit; 4]> {
+        let who = Who::new(query.principal, &self.settings);
+        let asked = Asked::new(&query.action, "");
+        let who = (who.as_ref(), query.facts.claims);
+        self.limits.find(who, query.targets, &asked)
     }
 
     /// The number of `object`, or nothing if no policy is attached there.

@@ -1,0 +1,246 @@
+//! How much callers may use: what configuration compiles a `UsageLimit` into, the arithmetic of
+//! its meters, and the buckets that remember.
+//!
+//! A call is weighed before it is made ([`Meter::take`]), and what it really used is settled
+//! afterwards ([`Meter::settle`]); both work on one atomic word and need no lock. Time is an
+//! argument.
+
+mod bucket;
+mod key;
+mod meter;
+mod set;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
+
+use serde::{Serialize, Serializer};
+
+pub use bucket::{Bucket, Entry};
+pub use key::{Key, Subject, bucket_key};
+pub use meter::{Exceeded, Meter, Now, Taken};
+pub(crate) use set::LimitSet;
+
+use crate::{Mode, ObjectName, ObjectRef, Rule};
+
+/// One limit object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UsageLimit {
+    /// Its name, which callers are told when it is exceeded, and under which its buckets are kept
+    /// from one configuration to the next.
+    pub name: ObjectName,
+    /// What it is attached to; a limit without targets never applies.
+    pub targets: Vec<ObjectRef>,
+    /// Whether it is in force. One on trial is only counted.
+    pub mode: Mode,
+    /// Whom it is about and which of their calls, read as a Deny rule is: what is uncertain is
+    /// limited.
+    pub rule: Rule,
+    /// A bucket for each combination of these; none is one bucket for all.
+    pub per: Vec<Dimension>,
+    /// Tokens of LLM calls.
+    pub tokens: Option<Tokens>,
+    /// LLM and MCP calls.
+    pub requests: Option<Requests>,
+    /// LLM and MCP calls at the same time.
+    pub concurrency: Option<u32>,
+    /// What happens to a stream that is running when the tokens are used up.
+    pub on_exceeded: OnExceeded,
+}
+
+/// A number of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Tokens {
+    /// How many; 0 stops everything.
+    pub limit: u64,
+    /// In which time.
+    pub period: Period,
+    /// Which of them.
+    pub count: Count,
+}
+
+/// A number of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Requests {
+    /// How many; 0 stops everything.
+    pub limit: u64,
+    /// In which time.
+    pub period: Period,
+    /// How many at once, where the period is a window; `None` is all of them.
+    pub burst: Option<NonZeroU64>,
+}
+
+/// The time a number is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Period {
+    /// What was used comes back evenly over this time (GCRA): a bucket of `limit` that refills at
+    /// `limit` per window.
+    Window(Duration),
+    /// The number is for each of these, in UTC; what is left of it is lost at its end.
+    Calendar(Calendar),
+}
+
+/// A stretch of the calendar, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Calendar {
+    /// From minute 0.
+    Hour,
+    /// From midnight.
+    Day,
+    /// From Monday (ISO 8601).
+    Week,
+    /// From the first.
+    Month,
+}
+
+/// Which tokens count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Count {
+    /// Input and output.
+    #[default]
+    Total,
+    /// Input, cached or not.
+    Input,
+    /// Output, reasoning included.
+    Output,
+}
+
+/// What happens to a stream that is running when the tokens are used up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum OnExceeded {
+    /// It goes on, into debt that later calls wait for; new calls are refused.
+    #[default]
+    Reject,
+    /// It is cut.
+    Cut,
+}
+
+/// What tells buckets of one limit apart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dimension {
+    /// The caller's SPIFFE ID.
+    Principal,
+    /// The caller's namespace.
+    Namespace,
+    /// The route.
+    Route,
+    /// The LLM provider.
+    Provider,
+    /// The model, by its name at the provider.
+    Model,
+    /// The MCP server.
+    Server,
+    /// The tool, prompt or resource.
+    Tool,
+    /// A claim of the caller's token.
+    Claim(Box<str>),
+}
+
+/// A text that is no [`Dimension`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`per` lists Principal, Namespace, Route, Provider, Model, Server, Tool or Claim:<name>")]
+pub struct UnknownDimension;
+
+impl FromStr for Dimension {
+    type Err = UnknownDimension;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "Principal" => Self::Principal,
+            "Namespace" => Self::Namespace,
+            "Route" => Self::Route,
+            "Provider" => Self::Provider,
+            "Model" => Self::Model,
+            "Server" => Self::Server,
+            "Tool" => Self::Tool,
+            _ => match text.strip_prefix("Claim:") {
+                Some(name) if !name.is_empty() => Self::Claim(name.into()),
+                _ => return Err(UnknownDimension),
+            },
+        })
+    }
+}
+
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Principal => f.write_str("Principal"),
+            Self::Namespace => f.write_str("Namespace"),
+            Self::Route => f.write_str("Route"),
+            Self::Provider => f.write_str("Provider"),
+            Self::Model => f.write_str("Model"),
+            Self::Server => f.write_str("Server"),
+            Self::Tool => f.write_str("Tool"),
+            Self::Claim(name) => write!(f, "Claim:{name}"),
+        }
+    }
+}
+
+impl Serialize for Dimension {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A word that is no [`Calendar`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a calendar is one of Hour, Day, Week, Month")]
+pub struct UnknownCalendar;
+
+impl Calendar {
+    /// The word in configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "Hour",
+            Self::Day => "Day",
+            Self::Week => "Week",
+            Self::Month => "Month",
+        }
+    }
+}
+
+impl FromStr for Calendar {
+    type Err = UnknownCalendar;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Hour, Self::Day, Self::Week, Self::Month];
+        let mut all = all.into_iter();
+        all.find(|calendar| calendar.as_str() == text)
+            .ok_or(UnknownCalendar)
+    }
+}
+
+impl Serialize for Calendar {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl Count {
+    /// How many tokens of a call count.
+    #[must_use]
+    pub fn of(self, input: u64, output: u64) -> u64 {
+        match self {
+            Self::Total => input.saturating_add(output),
+            Self::Input => input,
+            Self::Output => output,
+        }
+    }
+}
+
+impl Tokens {
+    /// The arithmetic of it.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter::new(self.limit, self.period, None)
+    }
+}
+
+impl Requests {
+    /// The arithmetic of it.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter::new(self.limit, self.period, self.burst)
+    }
+}

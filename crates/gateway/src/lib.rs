@@ -15,6 +15,7 @@ mod ext_authz;
 mod facts;
 mod headers;
 mod jwt;
+mod limits;
 mod listeners;
 mod mcp_session;
 mod mcp_tasks;

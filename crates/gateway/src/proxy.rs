@@ -28,6 +28,7 @@ use crate::exchange::Connector;
 use crate::ext_authz;
 use crate::headers;
 use crate::jwt;
+use crate::limits::Limits;
 use crate::mcp_session::Sealer;
 use crate::mcp_tasks::Tasks;
 use crate::pipeline::{llm, mcp, plain};
@@ -49,6 +50,7 @@ pub(crate) struct Waypoint {
     pub(crate) sealer: Sealer,
     pub(crate) tasks: Tasks,
     pub(crate) recent: Recent,
+    pub(crate) limits: Arc<Limits>,
 }
 
 fn connection(session: &ServerSession) -> Option<Arc<Connection>> {

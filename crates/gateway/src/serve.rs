@@ -168,6 +168,7 @@ impl Gateway {
             sealer: Sealer::new(),
             tasks: Tasks::default(),
             recent: Recent::default(),
+            limits: Arc::default(),
         });
         let mut gateway = Self {
             proxy: Arc::new(pingora(Arc::clone(&waypoint))),
@@ -245,6 +246,7 @@ impl Gateway {
             tokio::spawn(admin::run(Arc::clone(&self.waypoint), port, listener));
         }
         let (audit_stop, audit_stopped) = watch::channel(false);
+        tokio::spawn(Arc::clone(&self.waypoint.limits).sweep());
         // Requests that are faster than the writer's first turn leave their events too.
         enable_audit(&self.waypoint);
         let audit = tokio::spawn(write_audit(Arc::clone(&self.waypoint), audit_stopped));

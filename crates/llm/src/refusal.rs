@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
-use waypoint_policy::Refusal;
+use waypoint_policy::{Code, Refusal};
 use waypoint_wire::json::{self as scan, Kind};
 use waypoint_wire::sse;
 
@@ -66,9 +66,9 @@ struct Frame<'a> {
 /// The body of a refusal: JSON in the dialect's error shape.
 #[must_use]
 pub fn refusal_body(dialect: Dialect, refusal: &Refusal, request_id: &str) -> Vec<u8> {
-    let code = refusal.code.as_str();
+    let code = code(dialect, refusal.code);
     let message = &*refusal.message;
-    let r#type = kind(dialect, refusal.code.status());
+    let r#type = kind(dialect, refusal.code);
     match dialect {
         Dialect::OpenAi => json(&OpenAiBody {
             error: OpenAiError {
@@ -124,7 +124,7 @@ pub fn refusal_headers(refusal: &Refusal, request_id: &str) -> Vec<(&'static str
 /// `sequence_number` is the number the next event of a Responses stream would have.
 #[must_use]
 pub fn error_frame(dialect: Dialect, refusal: &Refusal, sequence_number: u64) -> Bytes {
-    let code = refusal.code.as_str();
+    let code = code(dialect, refusal.code);
     let message = &*refusal.message;
     let data = json(&Frame {
         r#type: "error",
@@ -134,7 +134,7 @@ pub fn error_frame(dialect: Dialect, refusal: &Refusal, sequence_number: u64) ->
         sequence_number,
         error: OpenAiError {
             message,
-            r#type: kind(dialect, refusal.code.status()),
+            r#type: kind(dialect, refusal.code),
             param: None,
             code,
         },
@@ -144,9 +144,18 @@ pub fn error_frame(dialect: Dialect, refusal: &Refusal, sequence_number: u64) ->
     frame.into()
 }
 
-/// The dialect's error type for a status.
-fn kind(dialect: Dialect, status: u16) -> &'static str {
-    match (dialect, status) {
+/// The code as the dialect's clients know it: Anthropic's have a class of their own for it.
+fn code(dialect: Dialect, code: Code) -> &'static str {
+    match (dialect, code) {
+        (Dialect::Anthropic, Code::QuotaExhausted) => "enforced_spend_limit_reached",
+        _ => code.as_str(),
+    }
+}
+
+/// The dialect's error type for a refusal.
+fn kind(dialect: Dialect, code: Code) -> &'static str {
+    match (dialect, code.status()) {
+        (Dialect::OpenAi, 429) if code == Code::QuotaExhausted => "insufficient_quota",
         (Dialect::OpenAi, 403) => "permission_error",
         (Dialect::OpenAi, 429) => "rate_limit_error",
         (Dialect::OpenAi, 502) => "api_error",

@@ -1,6 +1,6 @@
 //! What an MCP client is told when the gateway says no.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use waypoint_policy::{Code, Refusal};
 use waypoint_wire::jsonrpc::JsonRpcError;
@@ -9,6 +9,9 @@ use crate::{
     call::Call,
     era::{Era, LEGACY_VERSIONS, MODERN_VERSIONS},
 };
+
+/// The longest wait that a client is told of; some sleep for as long as they are told.
+const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(60);
 
 /// How a denied tool, prompt or resource is answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -35,6 +38,8 @@ pub struct McpRefusal {
     pub id: Option<Box<[u8]>>,
     /// The reason, for metrics and audit; also the status of a refused GET.
     pub code: Code,
+    /// When to try again, up to 60 s.
+    pub retry_after: Option<Duration>,
 }
 
 impl McpRefusal {
@@ -46,6 +51,7 @@ impl McpRefusal {
             data: None,
             id: None,
             code,
+            retry_after: None,
         }
     }
 
@@ -190,6 +196,9 @@ impl From<Refusal> for McpRefusal {
         };
         Self {
             data: Some(reason(refusal.code)),
+            retry_after: refusal
+                .retry_after
+                .filter(|wait| *wait <= RETRY_AFTER_LIMIT),
             ..Self::new(refusal.code, status, error, refusal.message)
         }
     }

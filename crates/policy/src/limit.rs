@@ -229,6 +229,14 @@ impl Count {
     }
 }
 
+impl UsageLimit {
+    /// Whether it is in force.
+    #[must_use]
+    pub fn is_enforced(&self) -> bool {
+        self.mode == Mode::Enforce
+    }
+}
+
 impl Tokens {
     /// The arithmetic of it.
     #[must_use]

@@ -67,6 +67,14 @@ pub enum Code {
     StreamIdle,
     /// Policy changed while the stream ran, and no longer permits it.
     PolicyRevoked,
+    /// A limit is used up, for a short time.
+    RateLimited,
+    /// A limit is used up, for a long time or by its number.
+    QuotaExhausted,
+    /// The call is larger than a limit ever has room for.
+    RequestExceedsLimit,
+    /// A limit has to be counted, and cannot be.
+    LimitUnavailable,
     /// The gateway is going down.
     ShuttingDown,
     /// The gateway serves as many connections as it may.
@@ -115,6 +123,10 @@ impl Code {
         Self::StreamTruncated,
         Self::StreamIdle,
         Self::PolicyRevoked,
+        Self::RateLimited,
+        Self::QuotaExhausted,
+        Self::RequestExceedsLimit,
+        Self::LimitUnavailable,
         Self::ShuttingDown,
         Self::TooManyConnections,
         Self::CredentialUnavailable,
@@ -156,6 +168,10 @@ impl Code {
             Self::StreamTruncated => "stream_truncated",
             Self::StreamIdle => "stream_idle",
             Self::PolicyRevoked => "policy_revoked",
+            Self::RateLimited => "rate_limit_exceeded",
+            Self::QuotaExhausted => "insufficient_quota",
+            Self::RequestExceedsLimit => "request_exceeds_limit",
+            Self::LimitUnavailable => "limit_unavailable",
             Self::ShuttingDown => "shutting_down",
             Self::TooManyConnections => "too_many_connections",
             Self::CredentialUnavailable => "credential_unavailable",
@@ -189,8 +205,9 @@ impl Code {
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
             Self::LengthRequired => 411,
-            Self::BodyTooLarge => 413,
+            Self::BodyTooLarge | Self::RequestExceedsLimit => 413,
             Self::MediaType => 415,
+            Self::RateLimited | Self::QuotaExhausted => 429,
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,
             Self::UpstreamConnect
@@ -199,7 +216,10 @@ impl Code {
             | Self::UpstreamAuth
             | Self::StreamTruncated
             | Self::CredentialUnavailable => 502,
-            Self::UpstreamUnavailable | Self::ShuttingDown | Self::TooManyConnections => 503,
+            Self::UpstreamUnavailable
+            | Self::LimitUnavailable
+            | Self::ShuttingDown
+            | Self::TooManyConnections => 503,
             Self::UpstreamTimeout | Self::StreamIdle => 504,
         }
     }
@@ -217,6 +237,8 @@ impl Code {
                 | Self::UpstreamUnavailable
                 | Self::StreamTruncated
                 | Self::StreamIdle
+                | Self::RateLimited
+                | Self::LimitUnavailable
                 | Self::ShuttingDown
                 | Self::TooManyConnections
         )
@@ -238,11 +260,12 @@ impl Code {
     }
 
     /// Flags of the audit event: `RBAC_ACCESS_DENIED` for denials, and Envoy's `UAEX` where an
-    /// external authorizer failed.
+    /// external authorizer failed and `RL` where a limit was exceeded.
     #[must_use]
     pub fn flags(self) -> &'static [&'static str] {
         match self {
             Self::AuthorizerUnavailable => &["UAEX"],
+            Self::RateLimited | Self::QuotaExhausted | Self::RequestExceedsLimit => &["RL"],
             _ if self.is_denial() => &["RBAC_ACCESS_DENIED"],
             _ => &[],
         }
@@ -279,6 +302,10 @@ impl Code {
             Self::StreamTruncated => "the upstream's stream ended before it was complete",
             Self::StreamIdle => "the upstream's stream fell silent",
             Self::PolicyRevoked => "this is no longer allowed",
+            Self::RateLimited => "a rate limit is exceeded",
+            Self::QuotaExhausted => "a quota is exhausted",
+            Self::RequestExceedsLimit => "the request is larger than a limit ever allows",
+            Self::LimitUnavailable => "a limit could not be counted",
             Self::ShuttingDown => "the gateway is shutting down",
             Self::TooManyConnections => "the gateway serves too many connections",
             Self::CredentialUnavailable => "the gateway has no credential for the upstream",

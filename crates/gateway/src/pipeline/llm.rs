@@ -13,6 +13,7 @@ use waypoint_llm::{
 };
 use waypoint_policy::{Action, Code, Decision, Operation, Permit, Query, Refusal, TargetId};
 
+use super::llm_limits::{self, Metered};
 use super::{llm_answer, llm_stream};
 use crate::body;
 use crate::context::Context;
@@ -49,6 +50,8 @@ pub(super) struct Answered {
     pub(super) exhausted: bool,
     /// When a plain answer must have ended.
     pub(super) deadline: Instant,
+    /// What the call holds of its limits.
+    pub(super) metered: Option<Box<Metered>>,
 }
 
 /// Serves one LLM call.
@@ -67,7 +70,10 @@ pub(crate) async fn serve(
     let Some(prepared) = Box::pin(prepare(session, context, route, head)).await? else {
         return Ok(());
     };
-    let answered = Box::pin(call_upstream(waypoint, session, context, &prepared, head)).await?;
+    let answered = Box::pin(call_upstream(
+        waypoint, session, context, route, &prepared, head,
+    ))
+    .await?;
     let Some(answered) = answered else {
         context.record.downstream_gone = true;
         return Ok(());
@@ -272,9 +278,20 @@ pub(super) fn decide(
         .provider(candidate.provider)
         .map(|provider| targets(route, provider))
         .unwrap_or_default();
-    let query = Query {
+    let query = query(context, &targets, call, candidate);
+    snapshot.policy.decide_after(&context.verdict, &query)
+}
+
+/// The question whether a call to one target may be made, and what limits it.
+pub(super) fn query<'q>(
+    context: &'q Context,
+    targets: &'q [TargetId],
+    call: &'q Call,
+    candidate: &'q Candidate,
+) -> Query<'q> {
+    Query {
         principal: &context.record.principal,
-        targets: &targets,
+        targets,
         action: Action::Llm {
             provider: candidate.provider,
             requested: &call.model,
@@ -283,8 +300,7 @@ pub(super) fn decide(
             max_output_tokens: call.max_output_tokens,
         },
         facts: context.facts.view(),
-    };
-    snapshot.policy.decide_after(&context.verdict, &query)
+    }
 }
 
 /// Makes the planned attempts until one gives an answer for the caller. `None` when the caller
@@ -293,12 +309,14 @@ async fn call_upstream(
     waypoint: &Waypoint,
     session: &mut ServerSession,
     context: &mut Context,
+    route: &LlmRoute,
     prepared: &Prepared,
     head: &Head,
 ) -> Result<Option<Answered>, Refusal> {
     let Prepared { call, body, plan } = prepared;
     let deadline = Instant::now() + plan.timeouts().request;
     let mut number = 0;
+    let mut metered: Option<Box<Metered>> = None;
     loop {
         let attempt = plan
             .attempt(number)
@@ -309,6 +327,12 @@ async fn call_upstream(
             .provider(candidate.provider)
             .ok_or(Refusal::new(Code::Internal))?;
         note_target(context, provider, &candidate);
+        if metered.as_ref().is_none_or(|held| !held.is_for(&candidate)) {
+            // What was held for another target is settled first.
+            drop(metered.take());
+            let target = (provider, &candidate);
+            metered = llm_limits::reserve(waypoint, context, route, call, target, body.len())?;
+        }
         let outgoing_body = call.upstream_body(body, &candidate.model);
         let outgoing_head = upstream_head(
             session.req_header(),
@@ -336,6 +360,9 @@ async fn call_upstream(
             connect: plan.timeouts().connect,
             until,
         };
+        if let Some(metered) = &mut metered {
+            metered.sent();
+        }
         let sent = tokio::select! {
             biased;
             sent = exchange::send(&waypoint.connector, upstream, outgoing, patience) => sent,
@@ -350,8 +377,15 @@ async fn call_upstream(
         let label = &*provider.llm.name.name;
         let Some(failure) = failure else {
             metrics.attempt(label, "ok");
-            return finish(outcome, candidate, provider, deadline, false).map(Some);
+            let answered = finish(outcome, candidate, provider, deadline, false)?;
+            return Ok(Some(Answered {
+                metered,
+                ..answered
+            }));
         };
+        if let Some(metered) = &mut metered {
+            metered.failed(failure);
+        }
         let next = match verdict {
             Retryable::Yes { after } if plan.retry().on.covers(failure) => {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -363,6 +397,9 @@ async fn call_upstream(
             Some((next, pause)) if Instant::now() + pause < deadline => {
                 metrics.attempt(label, "retried");
                 number = next;
+                if let Some(metered) = &mut metered {
+                    metered.again(failure);
+                }
                 if !pause.is_zero() {
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -373,7 +410,11 @@ async fn call_upstream(
             _ => {
                 metrics.attempt(label, "failed");
                 let exhausted = plan.retry().on.covers(failure) && number > 0;
-                return finish(outcome, candidate, provider, deadline, exhausted).map(Some);
+                let answered = finish(outcome, candidate, provider, deadline, exhausted)?;
+                return Ok(Some(Answered {
+                    metered,
+                    ..answered
+                }));
             }
         }
     }
@@ -473,6 +514,7 @@ fn finish(
         error_body,
         exhausted,
         deadline,
+        metered: None,
     })
 }
 

@@ -51,6 +51,7 @@ pub(super) async fn plain(
         error_body,
         exhausted,
         deadline,
+        mut metered,
     } = answered;
     let call = prepared.call;
     let status = answer.status();
@@ -75,6 +76,9 @@ pub(super) async fn plain(
     if !is_error {
         context.record.usage = read_answer(call.dialect, call.operation, &body)
             .map_err(|_| Refusal::new(Code::UpstreamBadAnswer))?;
+        if let Some(metered) = &mut metered {
+            metered.answered(context.record.usage.as_ref());
+        }
     }
     // A page of some proxy on the way, or half an answer, says nothing an SDK could use.
     let is_foreign = is_error && !is_error_in_dialect(call.dialect, &body);

@@ -12,6 +12,7 @@ use crate::caller::Caller;
 use crate::coding::Decoder;
 use crate::context::Context;
 use crate::exchange::ExchangeError;
+use crate::limits::is_stop;
 use crate::proxy::{WRITE_TIMEOUT, Waypoint};
 use crate::respond;
 
@@ -71,9 +72,11 @@ impl Question {
             },
             facts: facts.view(),
         };
-        (snapshot.policy)
-            .decide_after(&verdict, &query)
-            .is_allowed()
+        let is_stopped = snapshot.policy.limits(&query).into_iter().any(is_stop);
+        !is_stopped
+            && (snapshot.policy)
+                .decide_after(&verdict, &query)
+                .is_allowed()
     }
 }
 
@@ -103,6 +106,7 @@ pub(super) async fn relay(
         mut answer,
         candidate,
         own_key,
+        mut metered,
         ..
     } = answered;
     let internal = |_| Refusal::new(Code::Internal);
@@ -180,6 +184,12 @@ pub(super) async fn relay(
                 break End::Cut(Refusal::new(Code::PolicyRevoked));
             }
         };
+        if let Some(metered) = &mut metered
+            && let Err(refusal) = metered.grow(stream.usage())
+        {
+            // What has come beyond the limit is not given to the caller.
+            break End::Cut(refusal);
+        }
         if context.record.first_token.is_none() && !out.is_empty() {
             context.record.first_token = Some(context.record.started.elapsed());
         }
@@ -193,6 +203,9 @@ pub(super) async fn relay(
     // The upstream is told at once that nobody listens, unless it has finished by itself.
     drop(answer);
     context.record.usage = Some(*stream.usage());
+    if let Some(mut metered) = metered {
+        metered.ended(stream.usage());
+    }
     let how = match end {
         End::Whole => {
             let _ = session.finish_body().await;

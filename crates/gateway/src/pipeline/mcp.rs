@@ -12,6 +12,7 @@ use waypoint_config::{McpRoute, Server};
 use waypoint_mcp::{
     Ask, Call, CallKind, Denial, Era, Header, MODERN_VERSIONS, McpRefusal, cut_listen, session,
 };
+use waypoint_policy::limit::Subject;
 use waypoint_policy::{By, Code, Refusal};
 
 use super::mcp_refuse::{accepted, deny, method_not_allowed, refuse};
@@ -22,6 +23,7 @@ use crate::context::Context;
 use crate::edge::{self, Head};
 use crate::exchange::{self, Answer, Outgoing, Patience, RequestHead};
 use crate::headers::{self, Passing};
+use crate::limits::{Ask as Wanted, Reservation};
 use crate::proxy::{Waypoint, interrupted};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static(session::PROTOCOL_VERSION);
@@ -104,6 +106,14 @@ pub(crate) async fn serve(
     };
     let Some(forward) = prepared else {
         return Ok(());
+    };
+    let _reserved = match reserve(waypoint, context, &forward, &resolved) {
+        Ok(reserved) => reserved,
+        Err(refusal) => {
+            context.record.refused(&refusal);
+            let id = forward.call.as_ref().and_then(|call| call.id.as_deref());
+            return refuse(session, context, with_id(McpRefusal::from(refusal), id)).await;
+        }
     };
     // For a plain answer to its end; a stream has its own.
     let deadline = Instant::now() + route.timeouts.request;
@@ -256,6 +266,42 @@ async fn prepare_post(
         body,
         session: upstream_session,
     })))
+}
+
+/// What a request holds of its limits until it has been answered. Only requests are counted: the
+/// other messages have no answer that could say no.
+fn reserve(
+    waypoint: &Waypoint,
+    context: &mut Context,
+    forward: &Forward,
+    resolved: &Resolved,
+) -> Result<SmallVec<[Reservation; 1]>, Refusal> {
+    let is_request = |call: &&Call| call.kind == CallKind::Request;
+    let policy = &resolved.state.snapshot.policy;
+    let mut reserved = SmallVec::new();
+    if policy.usage_limits().is_empty() || forward.call.as_ref().filter(is_request).is_none() {
+        return Ok(reserved);
+    }
+    let record = &mut context.record;
+    for (tool, query) in forward.scope.queries(resolved, &forward.deeds) {
+        let limits = policy.limits(&query);
+        if limits.is_empty() {
+            continue;
+        }
+        let subject = Subject {
+            route: record.route.as_deref(),
+            server: Some(&forward.scope.section),
+            tool,
+            claims: query.facts.claims,
+            ..Subject::of(&forward.scope.caller.principal)
+        };
+        let ask = Wanted::default();
+        let would_deny = &mut record.would_deny;
+        let mut one = waypoint.limits.reserve(limits, &subject, ask, would_deny)?;
+        one.sent();
+        reserved.push(one);
+    }
+    Ok(reserved)
 }
 
 /// Readies a GET or DELETE of the legacy era: both are nothing without their session.

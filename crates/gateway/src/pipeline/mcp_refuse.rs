@@ -43,6 +43,12 @@ pub(super) async fn refuse(
     let mut head = respond::head(refusal.status, &context.record.id).map_err(internal)?;
     head.insert_header("content-type", "application/json")
         .map_err(internal)?;
+    if let Some(wait) = refusal.retry_after {
+        // Whole seconds, rounded up: a client that is too early is refused again.
+        let seconds = wait.as_millis().div_ceil(1000);
+        head.insert_header("retry-after", seconds.to_string())
+            .map_err(internal)?;
+    }
     write(session, context, head, refusal.body().into()).await;
     Ok(())
 }

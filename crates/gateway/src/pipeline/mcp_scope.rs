@@ -12,6 +12,7 @@ use waypoint_policy::{Action, Arguments, Decision, ObjectName, Query, Secret, Se
 use crate::caller::Caller;
 use crate::context::Context;
 use crate::facts::Facts;
+use crate::limits::is_stop;
 use crate::mcp_tasks::{Made, Tasks};
 use crate::state::State;
 
@@ -175,20 +176,54 @@ impl Scope {
     }
 
     fn ask(&self, resolved: &Resolved, action: Action<'_>) -> Decision {
-        let query = Query {
+        let policy = &resolved.state.snapshot.policy;
+        policy.decide_after(&resolved.verdict, &self.query(resolved, action))
+    }
+
+    fn query<'q>(&'q self, resolved: &'q Resolved, action: Action<'q>) -> Query<'q> {
+        Query {
             principal: &self.caller.principal,
             targets: &resolved.targets,
             action,
             facts: resolved.facts.view(),
-        };
-        let policy = &resolved.state.snapshot.policy;
-        policy.decide_after(&resolved.verdict, &query)
+        }
     }
 
-    /// Whether everything a call asked for is permitted.
+    /// The questions that a message asks, piece by piece, each with the name of what it is about.
+    pub(super) fn queries<'q>(
+        &'q self,
+        resolved: &'q Resolved,
+        deeds: &'q Deeds,
+    ) -> impl Iterator<Item = (Option<&'q str>, Query<'q>)> {
+        let server = resolved.server;
+        let whole = deeds.items.is_empty().then_some(&*deeds.message);
+        let whole = whole.map(|message| {
+            let method = Some(message);
+            (None, Action::McpSession { server, method })
+        });
+        let items = deeds.items.iter().map(move |deed| {
+            let action = Action::Mcp {
+                server,
+                method: deed.method,
+                name: &deed.name,
+                arguments: deed.arguments(),
+            };
+            (Some(&*deed.name), action)
+        });
+        let all = whole.into_iter().chain(items);
+        all.map(|(name, action)| (name, self.query(resolved, action)))
+    }
+
+    /// Whether everything a call asked for is permitted, and no limit stops it altogether.
     pub(super) fn permits(&self, resolved: &Resolved, deeds: &Deeds) -> bool {
-        self.decisions(resolved, deeds)
-            .all(|(_, decision)| decision.is_allowed())
+        let policy = &resolved.state.snapshot.policy;
+        let mut queries = self.queries(resolved, deeds);
+        let is_stopped = !policy.usage_limits().is_empty()
+            && queries.any(|(_, query)| policy.limits(&query).into_iter().any(is_stop));
+        !is_stopped
+            && self
+                .decisions(resolved, deeds)
+                .all(|(_, decision)| decision.is_allowed())
     }
 
     /// Whether an item of a list is shown.

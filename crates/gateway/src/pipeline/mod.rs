@@ -2,6 +2,7 @@
 
 pub(crate) mod llm;
 mod llm_answer;
+mod llm_limits;
 mod llm_stream;
 pub(crate) mod mcp;
 mod mcp_answer;

@@ -1,0 +1,148 @@
+//! What an LLM call holds of its limits: reserved for each target, grown while a stream runs.
+
+use std::sync::Arc;
+
+use waypoint_config::{LlmRoute, Provider};
+use waypoint_llm::{Call, Candidate, Failure, Source, Usage};
+use waypoint_policy::Refusal;
+use waypoint_policy::limit::Subject;
+
+use super::llm::{query, targets};
+use crate::context::Context;
+use crate::limits::{Ask, Estimate, Reservation};
+use crate::proxy::Waypoint;
+
+/// What a call to one target holds, and what is to be learned from it.
+pub(super) struct Metered {
+    reservation: Reservation,
+    estimate: Arc<Estimate>,
+    bytes: usize,
+    candidate: Candidate,
+    generates: bool,
+}
+
+/// Reserves what a call to this target may use; `None` where nothing limits it.
+///
+/// The input is estimated from the request's size. Of the output a plain answer reserves all that
+/// the caller accepts, since it cannot be cut; a stream reserves what is usual, and takes more as it
+/// goes.
+///
+/// # Errors
+/// The refusal of a limit that has no room.
+pub(super) fn reserve(
+    waypoint: &Waypoint,
+    context: &mut Context,
+    route: &LlmRoute,
+    call: &Call,
+    (provider, candidate): (&Provider, &Candidate),
+    bytes: usize,
+) -> Result<Option<Box<Metered>>, Refusal> {
+    let policy = &context.state.snapshot.policy;
+    if policy.usage_limits().is_empty() {
+        return Ok(None);
+    }
+    let targets = targets(route, provider);
+    let limits = policy.limits(&query(context, &targets, call, candidate));
+    if limits.is_empty() {
+        return Ok(None);
+    }
+    let generates = call.operation.generates();
+    let counts = generates || call.operation == waypoint_policy::Operation::Embeddings;
+    let label = context.record.action.model_label.as_deref();
+    let estimate = waypoint
+        .limits
+        .estimate(&provider.llm.name.to_string(), label.unwrap_or_default());
+    let usual = estimate.output();
+    let output = match (call.max_output_tokens, call.stream) {
+        (Some(most), false) => most,
+        (Some(most), true) => most.min(usual),
+        (None, _) => usual,
+    };
+    let ask = Ask {
+        input: if counts { estimate.input(bytes) } else { 0 },
+        output: if generates { output } else { 0 },
+    };
+    let claims = context.facts.view().claims;
+    let subject = Subject {
+        route: context.record.route.as_deref(),
+        provider: Some(&provider.llm.name),
+        model: Some(&candidate.model),
+        claims,
+        ..Subject::of(&context.record.principal)
+    };
+    let would_deny = &mut context.record.would_deny;
+    let reservation = waypoint.limits.reserve(limits, &subject, ask, would_deny)?;
+    Ok(Some(Box::new(Metered {
+        reservation,
+        estimate,
+        bytes,
+        candidate: candidate.clone(),
+        generates,
+    })))
+}
+
+impl Metered {
+    /// Whether it was reserved for this target.
+    pub(super) fn is_for(&self, candidate: &Candidate) -> bool {
+        self.candidate == *candidate
+    }
+
+    /// The call is on its way.
+    pub(super) fn sent(&mut self) {
+        self.reservation.sent();
+    }
+
+    /// A try failed. One that was refused, or never arrived, used nothing; what became of any other
+    /// nobody knows.
+    pub(super) fn failed(&mut self, failure: Failure) {
+        match failure {
+            Failure::Status(_) | Failure::Connect => self.reservation.refused(),
+            Failure::Reset | Failure::Timeout => {}
+        }
+    }
+
+    /// The same call is made again.
+    pub(super) fn again(&mut self, failure: Failure) {
+        if matches!(failure, Failure::Reset | Failure::Timeout) {
+            self.reservation.repeated();
+        }
+    }
+
+    /// A plain answer is complete, and says this of itself.
+    pub(super) fn answered(&mut self, usage: Option<&Usage>) {
+        match usage {
+            Some(usage) if usage.source == Source::Upstream => self.exact(usage),
+            _ if !self.generates => self.reservation.used(None, Some(0)),
+            // What it used nobody says: it keeps what it holds.
+            _ => {}
+        }
+    }
+
+    /// A stream has written so much.
+    ///
+    /// # Errors
+    /// The refusal of a limit that cuts it.
+    pub(super) fn grow(&mut self, usage: &Usage) -> Result<(), Refusal> {
+        self.reservation.grow(usage.output.unwrap_or_default())
+    }
+
+    /// A stream has ended, in whatever way: what came of it was counted.
+    pub(super) fn ended(&mut self, usage: &Usage) {
+        match usage.source {
+            Source::Upstream => self.exact(usage),
+            Source::Estimated => {
+                let output = Some(usage.output.unwrap_or_default());
+                self.reservation.used(usage.input, output);
+            }
+        }
+    }
+
+    fn exact(&mut self, usage: &Usage) {
+        let output = usage.output.or((!self.generates).then_some(0));
+        self.reservation.used(usage.input, output);
+        if let Some(input) = usage.input {
+            let output = usage.output.filter(|_| self.generates);
+            self.estimate.learn(self.bytes, input, output);
+        }
+    }
+}

@@ -138,7 +138,7 @@ impl Waypoint {
             };
             context.hosts = state.snapshot.hosts_behind(route);
             if !state.snapshot.ext_authz.is_empty() {
-                let check = ext_authz::check(self, &state, session, context, &head, is_plain);
+                let check = ext_authz::check(self, &state, session, context, &mut head, is_plain);
                 if Box::pin(check).await?.is_none() {
                     context.record.downstream_gone = true;
                     return Ok(true);

@@ -281,26 +281,16 @@ impl Question {
     }
 }
 
-/// Waits for an answer, unless there is nobody left to give it to. Where a body is still to be read
-/// nobody can tell whether its sender has gone.
+/// Waits for an answer, unless there is nobody left to give it to.
 async fn or_interrupted<T>(
     waypoint: &Waypoint,
     session: &mut ServerSession,
     answer: impl Future<Output = T>,
 ) -> Result<T, Interruption> {
-    let is_read = session.is_body_done();
-    let interruption = async {
-        match is_read {
-            true => proxy::interrupted(waypoint, session).await,
-            false => {
-                proxy::ending(waypoint).await;
-                Interruption::Ending
-            }
-        }
-    };
     tokio::select! {
         answer = answer => Ok(answer),
-        interruption = interruption => Err(interruption),
+        () = proxy::left(session) => Err(Interruption::Gone),
+        () = proxy::ending(waypoint) => Err(Interruption::Ending),
     }
 }
 

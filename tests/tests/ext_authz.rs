@@ -451,6 +451,70 @@ async fn nobody_is_asked_for_a_caller_that_has_gone() {
     assert!(parts.app.seen().is_empty());
 }
 
+/// Neither what has come of a body nor what is missing keeps anybody from being missed.
+#[tokio::test]
+async fn nobody_is_asked_for_a_caller_that_has_gone_with_its_body_unread() {
+    let silent = Upstream::always(Reply::default().then(Step::Stall)).await;
+    let parts = Parts::new().await;
+    let waypoint = parts
+        .start(&[
+            mesh(&silent, "timeout: 600s"),
+            custom("ask", "authz", ASKED),
+        ])
+        .await;
+    let ann = waypoint.workload(ANN);
+    let mut asked = 0;
+    for path in ["/asked", "/ai/v1/chat/completions", "/mcp/files/"] {
+        for sent in ["", "{}", &"x".repeat(20_000)] {
+            let mut connection = ann.connect().await.unwrap();
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: app.example.com\r\ncontent-length: 30000\r\n\r\n{sent}"
+            );
+            connection.write(head.as_bytes()).await.unwrap();
+            asked += 1;
+            silent.requests(asked).await;
+            drop(connection);
+            silent.abandoned(asked).await;
+        }
+    }
+    let mut connection = ann.connect_http2().await.unwrap();
+    let request = Request::post("/asked", "{}").host("app.example.com");
+    let left = tokio::time::timeout(std::time::Duration::from_secs(600), async {
+        tokio::select! {
+            answer = connection.open(&request) => panic!("{answer:?}"),
+            _ = silent.requests(asked + 1) => {}
+        }
+    });
+    left.await.unwrap();
+    drop(connection);
+    silent.abandoned(asked + 1).await;
+    assert!(parts.app.seen().is_empty());
+}
+
+/// Who still sends has not gone.
+#[tokio::test]
+async fn a_body_that_comes_while_the_authorizer_is_asked_goes_on() {
+    let gate = Gate::new();
+    let allows = Reply::default()
+        .wait(&gate)
+        .bytes("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let authorizer = Upstream::always(allows).await;
+    let parts = Parts::new().await;
+    let waypoint = parts
+        .start(&[mesh(&authorizer, ""), custom("ask", "authz", ASKED)])
+        .await;
+    let mut connection = waypoint.workload(ANN).connect().await.unwrap();
+    let head = "POST /asked HTTP/1.1\r\nhost: app.example.com\r\ncontent-length: 12\r\n\r\n";
+    connection.write(head.as_bytes()).await.unwrap();
+    authorizer.requests(1).await;
+    connection.write(b"one two").await.unwrap();
+    gate.open();
+    connection.write(b" more").await.unwrap();
+    let answer = connection.answer().await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(parts.app.only().body, b"one two more");
+}
+
 /// Found by attack: each of these once passed without, or in spite of, what the authorizer said.
 #[tokio::test]
 async fn a_denial_holds_whatever_the_request_or_the_answer_looks_like() {

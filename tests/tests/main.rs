@@ -33,6 +33,7 @@ mod plain_timeouts;
 mod regressions;
 mod through;
 mod tls_upstreams;
+mod token_ends;
 mod token_keys;
 mod token_principals;
 mod tokens;

@@ -13,9 +13,11 @@ mod http;
 mod jwt_keys;
 mod llm;
 mod mcp;
+mod named;
 mod parameters;
 mod refs;
 mod request_authentication;
+mod rest;
 mod set;
 mod solo;
 mod targets;
@@ -52,22 +54,32 @@ pub fn compile(files: &[File], options: &Options) -> Outcome {
 /// For commands that look for mistakes; there is no snapshot when there are several waypoints.
 #[must_use]
 pub fn check(files: &[File], options: &Options) -> Outcome {
-    if options.gateway.is_some() {
-        return compile(files, options);
-    }
-    let mut out = Diagnostics::default();
-    let (objects, skipped) = object::load(files, &mut out);
-    let set = Set::read(&objects, &mut out);
-    let names = gateway::ours(&set);
-    if names.is_empty() {
-        let _ = gateway::choose(&set, None, &mut out);
+    let mut loaded = Diagnostics::default();
+    let (objects, skipped) = object::load(files, &mut loaded);
+    let compiled = |objects: &[Object]| {
+        let mut out = loaded.clone();
+        let mut set = Set::read(objects, &mut out);
+        let rests = std::mem::take(&mut set.rests);
+        let snapshot = every(&set, options, &mut out);
+        (snapshot, rests, out)
+    };
+    let (snapshot, rests, mut out) = compiled(&objects);
+    rest::report(&objects, rests, |objects| compiled(objects).2, &mut out);
+    outcome(snapshot, out, skipped)
+}
+
+/// Every waypoint there is, or the one that is asked for.
+fn every(set: &Set<'_>, options: &Options, out: &mut Diagnostics) -> Option<Snapshot> {
+    let names = gateway::ours(set);
+    if options.gateway.is_some() || names.is_empty() {
+        let name = gateway::choose(set, options.gateway.as_ref(), out)?;
+        return one(set, &name, false, out);
     }
     let mut snapshots: Vec<_> = names
         .iter()
-        .filter_map(|name| one(&set, name, names.len() > 1, &mut out))
+        .filter_map(|name| one(set, name, names.len() > 1, out))
         .collect();
-    let snapshot = snapshots.pop().filter(|_| snapshots.is_empty());
-    outcome(snapshot, out, skipped)
+    snapshots.pop().filter(|_| snapshots.is_empty())
 }
 
 fn outcome(snapshot: Option<Snapshot>, out: Diagnostics, skipped: Vec<Skipped>) -> Outcome {

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
-use crate::object::{Diagnostics, Object};
+use crate::object::{Diagnostics, ENVELOPE, Object};
 use crate::suggest;
 use crate::yaml::{Node, Position, Value};
 
@@ -17,9 +17,6 @@ use crate::yaml::{Node, Position, Value};
 const MAX_ERRORS: usize = 25;
 /// Tries for one object; more than errors, as unknown fields of lenient kinds are taken out too.
 const MAX_ROUNDS: usize = 200;
-
-/// Parts of every object that are read elsewhere or of no interest.
-const ENVELOPE: &[&str] = &["apiVersion", "kind", "metadata", "status"];
 
 /// How unknown fields are taken.
 pub(crate) struct Leniency {
@@ -29,12 +26,24 @@ pub(crate) struct Leniency {
     pub(crate) strict_below: &'static [&'static str],
 }
 
-/// The raw form of an object, or `None` after its errors were reported.
+/// What can be read of an object when its errors are taken out.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    /// The object without its errors and without what is read elsewhere.
+    pub(crate) node: Node,
+    /// Where what was taken out may be missed: whatever was around it, up to the object itself.
+    pub(crate) around: HashSet<Position>,
+}
+
+/// The raw form of an object.
+///
+/// # Errors
+/// The rest of it, if there is one, after its errors were reported.
 pub(crate) fn decode<T: DeserializeOwned>(
     object: &Object,
     leniency: Option<&Leniency>,
     out: &mut Diagnostics,
-) -> Option<T> {
+) -> Result<T, Option<Rest>> {
     let mut node = object.node.clone();
     if let Value::Map(entries) = &mut node.value {
         entries.retain(|entry| !ENVELOPE.contains(&entry.key.as_str()));
@@ -45,6 +54,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
         leniency,
         holes: HashSet::new(),
         gone: HashMap::new(),
+        around: HashSet::new(),
         out,
         errors: 0,
     };
@@ -61,6 +71,8 @@ struct Decoder<'a> {
     holes: HashSet<(Position, String)>,
     /// Items we took out: the place of the list they were in, and their indexes as written.
     gone: HashMap<Position, Vec<usize>>,
+    /// What was around them.
+    around: HashSet<Position>,
     out: &'a mut Diagnostics,
     errors: usize,
 }
@@ -73,13 +85,14 @@ enum Step {
 }
 
 impl Decoder<'_> {
-    fn run<T: DeserializeOwned>(&mut self) -> Option<T> {
+    fn run<T: DeserializeOwned>(&mut self) -> Result<T, Option<Rest>> {
         for _ in 0..MAX_ROUNDS {
             if self.errors >= MAX_ERRORS {
                 break;
             }
             let error = match serde_path_to_error::deserialize(self.node.to_json()) {
-                Ok(raw) => return (self.errors == 0).then_some(raw),
+                Ok(raw) if self.errors == 0 => return Ok(raw),
+                Ok(_) => return Err(Some(self.rest())),
                 Err(error) => error,
             };
             let mut path: Vec<Step> = error
@@ -115,7 +128,14 @@ impl Decoder<'_> {
                 "too many fields that this kind does not have".into(),
             );
         }
-        None
+        Err(None)
+    }
+
+    fn rest(&self) -> Rest {
+        Rest {
+            node: self.node.clone(),
+            around: self.around.clone(),
+        }
     }
 
     fn missing(&mut self, path: &[Step], field: &str) {
@@ -226,6 +246,12 @@ impl Decoder<'_> {
         let Some((last, parents)) = path.split_last() else {
             return false;
         };
+        for depth in 0..=path.len() {
+            let outer = &path[..depth];
+            self.around
+                .extend([self.place(outer), self.key_place(outer)]);
+            self.around.extend(self.find(outer).map(|node| node.at));
+        }
         let parent =
             parents
                 .iter()

@@ -10,11 +10,14 @@ use crate::kind::{Class, ObjectKind, classify};
 use crate::yaml::{self, Node, Position, Value};
 use crate::{File, suggest};
 
+/// Parts of every object that are not of its kind.
+pub(crate) const ENVELOPE: &[&str] = &["apiVersion", "kind", "metadata", "status"];
+
 /// The namespace of objects that name none, as `kubectl` has it.
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// One object of a kind we read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Object {
     pub(crate) file: Arc<str>,
     pub(crate) kind: ObjectKind,
@@ -31,6 +34,14 @@ impl Object {
             file: &self.file,
             node: Some(&self.node),
             place: self.node.at,
+        }
+    }
+
+    /// Takes these fields for all that is in it beside its envelope.
+    pub(crate) fn replace(&mut self, fields: Node) {
+        if let (Value::Map(old), Value::Map(new)) = (&mut self.node.value, fields.value) {
+            old.retain(|entry| ENVELOPE.contains(&entry.key.as_str()));
+            old.extend(new);
         }
     }
 
@@ -108,7 +119,7 @@ impl<'a> At<'a> {
 }
 
 /// Findings, as they are collected.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Diagnostics {
     list: Vec<Diagnostic>,
 }
@@ -142,6 +153,11 @@ impl Diagnostics {
             line: at.place.line,
             col: at.place.col,
         });
+    }
+
+    /// Takes over those of other findings that count.
+    pub(crate) fn adopt(&mut self, other: Self, counts: impl Fn(&Diagnostic) -> bool) {
+        self.list.extend(other.list.into_iter().filter(counts));
     }
 
     pub(crate) fn len(&self) -> usize {

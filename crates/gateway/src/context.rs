@@ -1,7 +1,7 @@
 //! What is known of one request while it is on its way.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
@@ -240,6 +240,20 @@ impl Context {
             about && policy.rules.iter().any(|rule| rule.takes(issuer))
         });
         taken.then_some(claims)
+    }
+
+    /// Whether `ask` finds permitted without the request's token, if that has ended, what it finds
+    /// permitted with it: what is so because of the token is not any more. What the token forbids
+    /// it still does, so `ask` has to be answered with it as well.
+    pub(crate) fn outlives_token(&mut self, ask: impl FnOnce(&Self) -> bool) -> bool {
+        let end = self.claims.as_ref().and_then(|claims| jwt::end(claims));
+        if end.is_none_or(|end| SystemTime::now() <= end) {
+            return true;
+        }
+        let claims = self.claims.take();
+        let is_permitted = ask(self);
+        self.claims = claims;
+        is_permitted
     }
 
     pub(crate) fn listener(&self) -> Option<(usize, &Listener)> {

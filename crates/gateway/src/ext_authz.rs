@@ -7,6 +7,7 @@ mod changes;
 mod grpc;
 mod http1;
 mod proto;
+mod query;
 mod shown;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::exchange::{self, ExchangeError, Outgoing, Patience, RequestHead, Upst
 use crate::proxy::{self, Interruption, Waypoint};
 use crate::state::State;
 use changes::Changes;
+use query::QueryChanges;
 use shown::Shown;
 pub(crate) use shown::forward_body;
 
@@ -73,6 +75,7 @@ enum Said {
     /// Go on, with the request and the answer changed so.
     Allow {
         request: Changes,
+        query: QueryChanges,
         answer: Changes,
     },
     Deny(Denial),
@@ -134,7 +137,7 @@ pub(crate) async fn check(
     state: &State,
     session: &mut ServerSession,
     context: &mut Context,
-    head: &Head,
+    head: &mut Head,
     is_plain: bool,
 ) -> Result<Option<()>, Refusal> {
     let snapshot = &state.snapshot;
@@ -196,8 +199,15 @@ pub(crate) async fn check(
             allows,
         });
         match said {
-            Ok(Said::Allow { request, answer }) => {
+            Ok(Said::Allow {
+                request,
+                query,
+                answer,
+            }) => {
                 request.apply(session.req_header_mut())?;
+                if let Some(query) = query.apply(&head.query) {
+                    head.query = query;
+                }
                 checked.answer.extend(answer);
             }
             Ok(Said::Deny(denial)) => checked.denial = Some(denial),
@@ -271,26 +281,16 @@ impl Question {
     }
 }
 
-/// Waits for an answer, unless there is nobody left to give it to. Where a body is still to be read
-/// nobody can tell whether its sender has gone.
+/// Waits for an answer, unless there is nobody left to give it to.
 async fn or_interrupted<T>(
     waypoint: &Waypoint,
     session: &mut ServerSession,
     answer: impl Future<Output = T>,
 ) -> Result<T, Interruption> {
-    let is_read = session.is_body_done();
-    let interruption = async {
-        match is_read {
-            true => proxy::interrupted(waypoint, session).await,
-            false => {
-                proxy::ending(waypoint).await;
-                Interruption::Ending
-            }
-        }
-    };
     tokio::select! {
         answer = answer => Ok(answer),
-        interruption = interruption => Err(interruption),
+        () = proxy::left(session) => Err(Interruption::Gone),
+        () = proxy::ending(waypoint) => Err(Interruption::Ending),
     }
 }
 

@@ -17,7 +17,7 @@ use waypoint_policy::istio::Claims;
 use waypoint_policy::{Code, Refusal};
 
 pub(crate) use keys::{KeyRing, Keys};
-pub(crate) use principal::{Proven, principal};
+pub(crate) use principal::{Proven, end, principal};
 
 use crate::edge::Head;
 use crate::state::State;

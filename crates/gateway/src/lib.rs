@@ -9,6 +9,7 @@ mod coding;
 mod context;
 mod credential;
 mod edge;
+mod ends;
 mod exchange;
 mod explain;
 mod ext_authz;

@@ -36,6 +36,7 @@ use crate::record::{Recent, Recorder, RequestRecord};
 use crate::respond::{self, Voice};
 use crate::serve::Phase;
 use crate::state::State;
+use crate::wire::Wire;
 
 /// The request path. One for the whole process.
 #[derive(Debug)]
@@ -140,7 +141,7 @@ impl Waypoint {
             };
             context.hosts = state.snapshot.hosts_behind(route);
             if !state.snapshot.ext_authz.is_empty() {
-                let check = ext_authz::check(self, &state, session, context, &head, is_plain);
+                let check = ext_authz::check(self, &state, session, context, &mut head, is_plain);
                 if Box::pin(check).await?.is_none() {
                     context.record.downstream_gone = true;
                     return Ok(true);
@@ -490,6 +491,19 @@ fn caller_gone() -> Box<Error> {
 /// Resolves when the caller has gone, or sends what it should not while it waits.
 pub(crate) async fn gone(session: &mut ServerSession) {
     let _ = session.read_body_or_idle(true).await;
+}
+
+/// Resolves when the caller has gone, whether or not its body has been read: nothing of it is here.
+pub(crate) async fn left(session: &mut ServerSession) {
+    if session.is_http2() || session.is_body_done() {
+        return gone(session).await;
+    }
+    let stream = session.stream();
+    let wire = stream.and_then(|stream| stream.as_any().downcast_ref::<Wire>());
+    match wire {
+        Some(wire) => wire.closed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Why a request is not waited for any longer.

@@ -146,6 +146,11 @@ impl Wire {
         }
     }
 
+    /// Resolves when the peer has gone; see [`Io::closed`].
+    pub(crate) async fn closed(&self) {
+        self.io.closed().await;
+    }
+
     /// Answers without a request and behaves as at the end of the stream: the head never became
     /// one that could be answered properly.
     fn refuse(&mut self, cx: &mut Context<'_>, status: &str) {

@@ -117,6 +117,29 @@ impl Io {
         )
     }
 
+    /// Resolves when the peer has closed its side or the connection has failed, even if what it
+    /// sent before has not been read, and reads nothing of that.
+    ///
+    /// A peer that closes behind more than fits into the kernel's buffer has not closed yet, as far
+    /// as anyone here can know. Systems other than Linux do not tell.
+    pub async fn closed(&self) {
+        #[cfg(target_os = "linux")]
+        {
+            let tcp = match &self.transport {
+                Transport::Tcp(stream) => stream,
+                Transport::Tls(stream) => stream.get_ref().0,
+            };
+            // The one interest that is in the end of reading and not in what can be read; urgent
+            // bytes themselves are not asked for.
+            if let Ok(ready) = tcp.ready(tokio::io::Interest::PRIORITY).await
+                && ready.is_read_closed()
+            {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Reads once and gives what came; empty at the end of the stream.
     ///
     /// Nothing is set aside while there is nothing to read: an idle connection holds no buffer.

@@ -1,7 +1,7 @@
 //! Plain bodies of any size that an external authorizer sees the beginning of.
 
 use waypoint_tests::client::{Answer, Request};
-use waypoint_tests::upstream::{Reply, Seen, Speaks, Upstream};
+use waypoint_tests::upstream::{Reply, Seen, Speaks, Step, Upstream};
 use waypoint_tests::waypoint::{ANN, Setup, Waypoint, http_route, service};
 
 use super::{ASKED, custom, mesh};
@@ -178,4 +178,51 @@ async fn a_body_without_length_is_shown_in_part() {
     assert!(check.body.len() > 40 * KIB && check.body.len() <= 200_000);
     assert!(body.starts_with(&check.body));
     assert!(app.last().body == body, "{}", app.last().body.len());
+}
+
+/// Pingora would repeat what it kept, which is not all of a body that was shown in part.
+#[tokio::test]
+async fn what_was_shown_in_part_is_sent_once() {
+    for (case, path, max, length, attempts) in [
+        // Of the first nothing is kept before it is forwarded, of the second the end.
+        ("the rest is kept", "/asked", 200, 100 * KIB, 1),
+        ("the end is kept", "/asked", 100 * KIB, 101 * KIB, 1),
+        // On a connection that may only have been stale, Pingora tries once more.
+        ("all is kept", "/asked", 200, 300, 2),
+        ("nobody is asked", "/other", 200, 300, 2),
+    ] {
+        let authorizer = Upstream::always(Reply::whole(200, &[], "")).await;
+        let app = Upstream::start(|seen: &Seen| match seen.number {
+            1 => Reply::default().then(Step::Close),
+            _ => Reply::whole(200, &[], "hello"),
+        })
+        .await;
+        let fields = format!(
+            "includeRequestBodyInCheck: {{maxRequestBytes: {max}, allowPartialMessage: true}}"
+        );
+        let objects = [
+            service("app", &app, "http"),
+            http_route("app", "rules: [{backendRefs: [{name: app, port: 80}]}]"),
+            custom("ask", "authz", ASKED),
+            mesh(&authorizer, &fields),
+        ];
+        let waypoint = Setup::new(&objects.concat()).start().await;
+        let ann = waypoint.workload(ANN);
+        let first = Request::new("GET", "/other").host("app.example.com");
+        assert_eq!(ann.call(&first).await.unwrap().status, 200, "{case}");
+        let body = body(length);
+        let put = Request {
+            method: "PUT".into(),
+            ..Request::post(path, &*body).host("app.example.com")
+        };
+        let answer = ann.call(&put).await.unwrap();
+        let expected = if attempts == 1 { 502 } else { 200 };
+        assert_eq!(answer.status, expected, "{case}: {}", answer.text());
+        let seen = app.seen();
+        assert_eq!(seen.len(), 1 + attempts, "{case}");
+        assert_eq!(seen[1].connection, seen[0].connection, "{case}");
+        for seen in &seen[1..] {
+            assert!(seen.body == body, "{case}: {}", seen.body.len());
+        }
+    }
 }

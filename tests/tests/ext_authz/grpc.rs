@@ -20,7 +20,7 @@ use waypoint_tests::client::Request;
 use waypoint_tests::llm::chat;
 use waypoint_tests::waypoint::ANN;
 
-use super::{ASKED, Parts, ask, by, call_tool, custom, get, mesh_with};
+use super::{ASKED, Parts, ask, by, call_tool, custom, get, mesh_with, policy};
 
 const PERMISSION_DENIED: i32 = 7;
 
@@ -82,6 +82,13 @@ fn ok(ok: OkHttpResponse) -> CheckResponse {
     response(0, Some(HttpResponse::OkResponse(ok)))
 }
 
+fn parameter(key: &str, value: &str) -> QueryParameter {
+    QueryParameter {
+        key: key.into(),
+        value: value.into(),
+    }
+}
+
 fn answer(say: &str) -> Result<CheckResponse, Status> {
     let denied = |code: i32, body: &str| {
         let denied = DeniedHttpResponse {
@@ -116,11 +123,17 @@ fn answer(say: &str) -> Result<CheckResponse, Status> {
             headers: vec![header(":authority", "evil.example", None)],
             ..OkHttpResponse::default()
         }),
+        "two parameters in one" => ok(OkHttpResponse {
+            query_parameters_to_set: vec![parameter("user", "ann&admin=1")],
+            ..OkHttpResponse::default()
+        }),
         "another query" => ok(OkHttpResponse {
-            query_parameters_to_set: vec![QueryParameter {
-                key: "admin".into(),
-                value: "1".into(),
-            }],
+            query_parameters_to_set: vec![parameter("user", "ann"), parameter("limit", "5")],
+            query_parameters_to_remove: vec!["admin".into(), "after".into()],
+            ..OkHttpResponse::default()
+        }),
+        "no query" => ok(OkHttpResponse {
+            query_parameters_to_remove: vec!["q".into()],
             ..OkHttpResponse::default()
         }),
         _ => return Err(Status::unavailable("not now")),
@@ -209,7 +222,7 @@ async fn grpc_allows_and_denies() {
             "authorizer_unavailable".into(),
         ),
         (
-            "another query",
+            "two parameters in one",
             503,
             "nobody could be asked",
             "authorizer_unavailable".into(),
@@ -333,4 +346,53 @@ async fn a_check_says_who_asks_for_what() {
         ("", &[0xff, 0x00, 0xfe][..])
     );
     assert_eq!(parts.app.last().body, [0xff, 0x00, 0xfe]);
+}
+
+#[tokio::test]
+async fn the_query_goes_on_as_the_authorizer_changed_it() {
+    let server = Server::start().await;
+    let parts = Parts::new().await;
+    // What comes after it is asked about the same request as goes on.
+    let deny = policy(
+        "deny",
+        "action: DENY\nrules: [{to: [{operation: {paths: [\"/asked/no\"]}}]}]",
+    );
+    let objects = [server.mesh(""), custom("ask", "authz", ASKED), deny];
+    let waypoint = parts.start(&objects).await;
+    let another = "another query";
+    for (sent, say, forwarded) in [
+        ("/asked", another, Some("/asked?user=ann&limit=5")),
+        (
+            "/asked/x?admin=1&q=%20&user=bob&%61dmin&user=eve",
+            another,
+            Some("/asked/x?q=%20&user=ann&limit=5"),
+        ),
+        ("/asked?q=1", "no query", Some("/asked")),
+        ("/asked?b=1&&a", "nothing", Some("/asked?b=1&&a")),
+        ("/asked/no?admin=1", another, None),
+    ] {
+        let before = parts.app.seen().len();
+        let answer = ask(&waypoint, &get(sent).header("x-say", say)).await;
+        assert_eq!(http(server.seen().last().unwrap()).path, sent);
+        let Some(forwarded) = forwarded else {
+            assert_eq!(answer.status, 403, "{sent}");
+            assert_eq!(waypoint.event(&answer).await["by"], by("deny"), "{sent}");
+            assert_eq!(parts.app.seen().len(), before, "{sent}");
+            continue;
+        };
+        assert_eq!(answer.status, 200, "{sent}: {}", answer.text());
+        assert_eq!(parts.app.last().target(), forwarded, "{sent}");
+    }
+    // To a model goes what may pass, whoever put it there; to a tool no query goes.
+    let mut request = chat("m").header("x-say", another);
+    request.target.push_str("?limit=9&after=x&before=y&key=1");
+    let answer = ask(&waypoint, &request).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(
+        parts.llm.last().target(),
+        "/v1/chat/completions?limit=5&before=y"
+    );
+    let answer = ask(&waypoint, &call_tool().header("x-say", another)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(!parts.mcp.last().target().contains('?'));
 }

@@ -8,7 +8,7 @@ use waypoint_policy::ObjectName;
 
 use super::parameters::{Compiled, everywhere, switch};
 use super::set::{Decoded, Set};
-use super::{GATEWAY_CLASS, endpoint, missing, refs, token_principal};
+use super::{GATEWAY_CLASS, endpoint, missing, named, refs, token_principal};
 use crate::jwt::TokenPrincipal;
 use crate::kind::ObjectKind;
 use crate::object::{At, Diagnostics};
@@ -51,20 +51,27 @@ pub(super) fn choose(
                 );
             }
             None if set.is_broken(ObjectKind::Gateway, &name) => {}
-            None => out.global("no-gateway", format!("there is no Gateway {name}")),
+            None => {
+                let message = format!("there is no Gateway {name}");
+                none(named::gateway(set, Some(&name)), message, out);
+            }
         }
         return None;
     }
     match ours.as_slice() {
         [one] => return Some(one.clone()),
         [] if set.any_broken(ObjectKind::Gateway) => {}
-        [] => out.global(
-            "no-gateway",
-            format!(
+        [] => {
+            let message = format!(
                 "there is no Gateway of class `{GATEWAY_CLASS}`; add one with \
                  `gatewayClassName: {GATEWAY_CLASS}`, whose listeners say where to serve"
-            ),
-        ),
+            );
+            // One of another class may be what was meant.
+            let others = set.gateways.values();
+            let others = others.map(|other| other.object.spec().key("gatewayClassName"));
+            let other = others.min_by_key(|at| (at.file, at.place.line, at.place.col));
+            none(other.or_else(|| named::gateway(set, None)), message, out);
+        }
         several => {
             let names: Vec<String> = several.iter().map(ObjectName::to_string).collect();
             let message = format!(
@@ -76,6 +83,14 @@ pub(super) fn choose(
         }
     }
     None
+}
+
+/// Says that there is no Gateway, at what names it if anything does.
+fn none(at: Option<At<'_>>, message: String, out: &mut Diagnostics) {
+    match at {
+        Some(at) => out.error(at, "no-gateway", message),
+        None => out.global("no-gateway", message),
+    }
 }
 
 /// The Gateway that is compiled for.

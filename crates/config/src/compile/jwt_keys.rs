@@ -66,14 +66,22 @@ impl Source<'_> {
 
 fn inline(text: &str, at: At<'_>, out: &mut Diagnostics) -> Option<JwtKeys> {
     let set: Result<serde_json::Value, _> = serde_json::from_str(text);
-    let has_keys = |set: &serde_json::Value| {
-        let keys = set.get("keys").and_then(serde_json::Value::as_array);
-        keys.is_some_and(|keys| !keys.is_empty())
-    };
-    if !set.as_ref().is_ok_and(has_keys) {
+    let keys = set
+        .as_ref()
+        .ok()
+        .and_then(|set| set.get("keys")?.as_array());
+    let Some(keys) = keys.filter(|keys| !keys.is_empty()) else {
         let message = "`jwks` is not a JSON Web Key Set with a key: {\"keys\": [{…}]}";
         out.error(at, "bad-value", message);
         return None;
+    };
+    // RFC 7518 §6.4.
+    let is_symmetric = |key: &serde_json::Value| key.get("kty").is_some_and(|kty| kty == "oct");
+    if keys.iter().all(is_symmetric) {
+        let message = "`jwks` has symmetric keys only (`kty: oct`), by which no token is verified: \
+                       who can verify with one can sign with it; every token of this issuer is \
+                       refused";
+        out.warning(at, "symmetric-keys", message);
     }
     Some(JwtKeys::Inline(text.to_owned()))
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::de::DeserializeOwned;
 use waypoint_policy::ObjectName;
 
-use crate::decode::{Leniency, decode};
+use crate::decode::{Leniency, Rest, decode};
 use crate::kind::ObjectKind;
 use crate::object::{Diagnostics, Object};
 use crate::raw::{self, Body};
@@ -44,6 +44,8 @@ pub(super) struct Set<'a> {
     pub(super) slices_of: HashMap<(String, String), Vec<ObjectName>>,
     names: HashSet<(ObjectKind, ObjectName)>,
     broken: HashSet<(ObjectKind, ObjectName)>,
+    /// What is left of broken objects, by their index.
+    pub(super) rests: Vec<(usize, Rest)>,
     /// Something could not be read at all, so anything that is not there may be in it.
     lost: bool,
 }
@@ -132,7 +134,7 @@ impl<'a> Set<'a> {
             ..Self::default()
         };
         let mut first: HashMap<(ObjectKind, ObjectName), &Object> = HashMap::new();
-        for object in objects {
+        for (index, object) in objects.iter().enumerate() {
             let key = (object.kind, object.name.clone());
             if let Some(first) = first.get(&key) {
                 let place = first.name_at().place;
@@ -147,17 +149,17 @@ impl<'a> Set<'a> {
                 continue;
             }
             first.insert(key, object);
-            set.add(object, out);
+            set.add(index, object, out);
         }
         set
     }
 
-    fn add(&mut self, object: &'a Object, out: &mut Diagnostics) {
+    fn add(&mut self, index: usize, object: &'a Object, out: &mut Diagnostics) {
         let key = (object.kind, object.name.clone());
         self.names.insert(key.clone());
         let mark = out.len();
         let read = match object.kind {
-            ObjectKind::Namespace | ObjectKind::Pod => true,
+            ObjectKind::Namespace | ObjectKind::Pod => Ok(()),
             ObjectKind::Gateway => spec(object, &mut self.gateways, Some(&GATEWAY), out),
             ObjectKind::GatewayClass => spec(object, &mut self.classes, Some(&CLASS), out),
             ObjectKind::ReferenceGrant => spec(object, &mut self.grants, None, out),
@@ -186,8 +188,11 @@ impl<'a> Set<'a> {
                 .or_default()
                 .push(object.name.clone());
         }
-        if !read || out.errors_since(mark) {
+        if read.is_err() || out.errors_since(mark) {
             self.broken.insert(key);
+        }
+        if let Err(Some(rest)) = read {
+            self.rests.push((index, rest));
         }
     }
 
@@ -219,18 +224,16 @@ fn spec<'a, T: DeserializeOwned>(
     into: &mut ByName<'a, T>,
     leniency: Option<&Leniency>,
     out: &mut Diagnostics,
-) -> bool {
+) -> Result<(), Option<Rest>> {
     debug_assert_eq!(
         leniency.is_none(),
         object.kind.is_strict(),
         "{:?}",
         object.kind
     );
-    let Some(Body { spec: raw }) = decode(object, leniency, out) else {
-        return false;
-    };
+    let Body { spec: raw } = decode(object, leniency, out)?;
     into.insert(object.name.clone(), Decoded { object, raw });
-    true
+    Ok(())
 }
 
 fn whole<'a, T: DeserializeOwned>(
@@ -238,10 +241,8 @@ fn whole<'a, T: DeserializeOwned>(
     into: &mut ByName<'a, T>,
     leniency: Option<&Leniency>,
     out: &mut Diagnostics,
-) -> bool {
-    let Some(raw) = decode(object, leniency, out) else {
-        return false;
-    };
+) -> Result<(), Option<Rest>> {
+    let raw = decode(object, leniency, out)?;
     into.insert(object.name.clone(), Decoded { object, raw });
-    true
+    Ok(())
 }

@@ -91,8 +91,14 @@ fn one(
             }
             Some(section.into())
         }
-        Some(_) => {
-            let message = format!("`sectionName` is not supported for {}", raw.kind);
+        Some(section) => {
+            let message = match kind {
+                Kind::Gateway => format!(
+                    "a policy for the listener `{section}` alone is not enforced, refusing to start \
+                     without it; leave `sectionName` out to attach it to all of Gateway {name}"
+                ),
+                _ => format!("`sectionName` is not supported for {}", raw.kind),
+            };
             out.error(at.key("sectionName"), "not-enforced", message);
             return None;
         }

@@ -1,4 +1,5 @@
 mod dead_values;
+mod places;
 
 use std::fs;
 use std::path::Path;

@@ -17,6 +17,7 @@ use super::proto::{
     Address, AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValueOption,
     HttpRequest, HttpResponse, OkHttpResponse, Peer, Request, SocketAddress, Timestamp,
 };
+use super::query::QueryChanges;
 use super::{ANSWER_MAX_BYTES, Asked, CheckError, Denial, Question, Said, denial_status};
 use crate::exchange::{Answer, ExchangeError, RequestHead, Upstream};
 use crate::headers::is_hop_by_hop;
@@ -201,9 +202,9 @@ fn verdict(response: CheckResponse) -> Result<Said, CheckError> {
 }
 
 fn allowed(ok: OkHttpResponse) -> Result<Said, CheckError> {
-    if !ok.query_parameters_to_set.is_empty() || !ok.query_parameters_to_remove.is_empty() {
-        return Err(CheckError::Change("query parameters"));
-    }
+    let set = ok.query_parameters_to_set.into_iter();
+    let set = set.map(|parameter| (parameter.key, parameter.value));
+    let query = QueryChanges::new(set, &ok.query_parameters_to_remove)?;
     let (mut request, mut answer) = (Changes::default(), Changes::default());
     for option in ok.headers {
         let how = how(&option, How::Set);
@@ -221,7 +222,11 @@ fn allowed(ok: OkHttpResponse) -> Result<Said, CheckError> {
         let (name, value) = field(option)?;
         answer.put(name, value, how);
     }
-    Ok(Said::Allow { request, answer })
+    Ok(Said::Allow {
+        request,
+        query,
+        answer,
+    })
 }
 
 /// A denial stays one, whatever is wrong with the headers it comes with.

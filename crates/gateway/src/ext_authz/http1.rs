@@ -10,6 +10,7 @@ use waypoint_config::HttpAuthz;
 use waypoint_policy::istio::TextMatch;
 
 use super::changes::{Changes, How};
+use super::query::QueryChanges;
 use super::{ANSWER_MAX_BYTES, Asked, CheckError, Denial, Question, Said, denial_status};
 use crate::exchange::{Answer, ExchangeError, RequestHead};
 use crate::headers::is_hop_by_hop;
@@ -122,7 +123,12 @@ fn allowed(authorizer: &HttpAuthz, headers: &HeaderMap) -> Said {
             request.remove(name);
         }
     }
-    Said::Allow { request, answer }
+    Said::Allow {
+        request,
+        // Envoy's contract over HTTP has no word for it.
+        query: QueryChanges::default(),
+        answer,
+    }
 }
 
 fn denied(authorizer: &HttpAuthz, headers: &HeaderMap) -> HeaderMap {

@@ -143,6 +143,8 @@ pub(super) struct OkHttpResponse {
 pub(super) struct QueryParameter {
     #[prost(string, tag = "1")]
     pub(super) key: String,
+    #[prost(string, tag = "2")]
+    pub(super) value: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -104,8 +104,8 @@ fn workload(form: TokenForm, token: &Verified, domains: &[String]) -> Option<Spi
     }
 }
 
-/// When a token ends, as far as clocks agree.
-fn end(claims: &Claims) -> Option<SystemTime> {
+/// When a token ends, as far as clocks agree: with the second that is the last to let it in.
+pub(crate) fn end(claims: &Claims) -> Option<SystemTime> {
     let seconds = match claims.0.get("exp")? {
         Value::Number(number) => number.as_u64().or_else(|| {
             // RFC 7519 §2 lets it have a fraction.
@@ -114,7 +114,8 @@ fn end(claims: &Claims) -> Option<SystemTime> {
         })?,
         _ => return None,
     };
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.checked_add(CLOCK_SKEW)?))
+    let last = seconds.checked_add(CLOCK_SKEW)?.checked_add(1)?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(last))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! A streamed LLM answer: passed on event by event, measured, asked again at every generation.
+//! A streamed LLM answer: passed on event by event, measured, asked again at every generation
+//! and when a token ends.
 
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
@@ -11,6 +12,7 @@ use super::stream::{Next, Waiter, write};
 use crate::caller::Caller;
 use crate::coding::Decoder;
 use crate::context::Context;
+use crate::ends::Ends;
 use crate::exchange::ExchangeError;
 use crate::limits::is_stop;
 use crate::proxy::{WRITE_TIMEOUT, Waypoint};
@@ -130,6 +132,7 @@ pub(super) async fn relay(
         waypoint,
         context.state.snapshot.generation,
         idle(route, &question),
+        Ends::of(context),
     );
     if session.write_response_header(head).await.is_err() {
         context.record.downstream_gone = true;
@@ -177,8 +180,9 @@ pub(super) async fn relay(
             Next::Failed(_) => break End::Cut(Refusal::new(Code::StreamTruncated)),
             Next::Gone => break End::Gone,
             Next::ShuttingDown => break End::Cut(Refusal::new(Code::ShuttingDown)),
-            Next::Generation => {
-                if question.is_permitted(waypoint, session, context) {
+            Next::Again => {
+                let ask = |context: &Context| question.is_permitted(waypoint, session, context);
+                if ask(context) && context.outlives_token(ask) {
                     continue;
                 }
                 break End::Cut(Refusal::new(Code::PolicyRevoked));

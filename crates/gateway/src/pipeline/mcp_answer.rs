@@ -21,6 +21,7 @@ use super::mcp_scope::{Deed, Resolved, Scope};
 use super::stream::{Next, Waiter, write};
 use crate::coding::Decoder;
 use crate::context::Context;
+use crate::ends::Ends;
 use crate::exchange::{Answer, ExchangeError};
 use crate::mcp_tasks::Made;
 use crate::proxy::{WRITE_TIMEOUT, Waypoint, interrupted};
@@ -253,6 +254,7 @@ async fn stream(
         waypoint,
         context.state.snapshot.generation,
         route.timeouts.stream_idle,
+        Ends::of(context),
     );
     if session.write_response_header(head).await.is_err() {
         context.record.downstream_gone = true;
@@ -263,9 +265,16 @@ async fn stream(
     let end = loop {
         let next = waiter.next(session, &mut answer).await;
         // Before anything more is filtered by rules that have changed.
-        if matches!(next, Next::Generation) || waiter.take_generation() {
-            match scope.resolve(waypoint.state.load_full(), session, context) {
-                Some(now) if scope.permits(&now, &deeds) => resolved = now,
+        if matches!(next, Next::Again) || waiter.take_generation() {
+            let state = waypoint.state.load_full();
+            let ask = |context: &Context| {
+                let now = scope.resolve(Arc::clone(&state), session, context);
+                now.filter(|now| scope.permits(now, &deeds))
+            };
+            match ask(context) {
+                Some(now) if context.outlives_token(|context| ask(context).is_some()) => {
+                    resolved = now;
+                }
                 _ => break End::Cut(Refusal::new(Code::PolicyRevoked)),
             }
         }
@@ -298,7 +307,7 @@ async fn stream(
             Next::Failed(error) => Err(error.refusal()),
             Next::Gone => break End::Gone,
             Next::ShuttingDown => break End::Cut(Refusal::new(Code::ShuttingDown)),
-            Next::Generation => continue,
+            Next::Again => continue,
         };
         if let (Some(call), Some(task)) = (&call, filter.take_task()) {
             bind(waypoint, &scope, call, &deeds.items, &task);

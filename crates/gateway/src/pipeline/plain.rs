@@ -21,6 +21,7 @@ use waypoint_policy::{Action, Code, Decision, ObjectName, Query, Refusal};
 use crate::caller::Caller;
 use crate::context::Context;
 use crate::edge::{self, Head};
+use crate::ends::Ends;
 use crate::facts::Facts;
 use crate::proxy::Waypoint;
 use crate::respond::{self, Voice};
@@ -48,12 +49,13 @@ pub(crate) struct Forward {
     asked: Asked,
     /// The generation of the configuration that last permitted it.
     generation: u64,
+    ends: Ends,
     addresses: Vec<SocketAddr>,
     tried: usize,
 }
 
-/// What was decided, in names that outlive a snapshot; asked again at each generation while the
-/// answer goes on.
+/// What was decided, in names that outlive a snapshot; asked again at each generation, and when a
+/// token has ended, while the answer goes on.
 #[derive(Debug)]
 struct Asked {
     caller: Caller,
@@ -188,6 +190,7 @@ pub(crate) async fn serve(
         timeout: route.request_timeout,
         asked,
         generation: state.snapshot.generation,
+        ends: Ends::of(context),
         addresses,
         tried,
     }));
@@ -323,8 +326,8 @@ pub(crate) async fn peer(_waypoint: &Waypoint, context: &mut Context) -> Result<
 }
 
 /// Asked with each piece of an answer: ends one that takes longer than the route allows, from the
-/// request's head to its end; one that a newer configuration does not permit; and, when the
-/// gateway ends, one that does not.
+/// request's head to its end; one that a newer configuration does not permit, or only a token that
+/// has ended; and, when the gateway ends, one that does not.
 pub(crate) fn check(
     waypoint: &Waypoint,
     session: &ServerSession,
@@ -332,11 +335,6 @@ pub(crate) fn check(
 ) -> Result<()> {
     let state = waypoint.state.load();
     let generation = state.snapshot.generation;
-    let is_new = (context.plain.as_ref()).is_some_and(|forward| forward.generation != generation);
-    let judged = is_new.then(|| {
-        let facts = context.facts(session, &state.snapshot);
-        (context.judge(session, &state.snapshot), facts)
-    });
     let Some(forward) = &mut context.plain else {
         return Ok(());
     };
@@ -345,21 +343,28 @@ pub(crate) fn check(
         record.code = Some(Code::UpstreamTimeout);
         return Err(Error::new_up(ErrorType::ReadTimedout));
     }
-    if let Some((verdict, facts)) = judged {
+    let has_ended = forward.ends.take();
+    if has_ended || forward.generation != generation {
         forward.generation = generation;
-        if !forward
-            .asked
-            .is_permitted(&state.snapshot, (&verdict, &facts))
-        {
-            record.code = Some(Code::PolicyRevoked);
+        let ask = |context: &Context| is_permitted(context, session, &state.snapshot);
+        if !ask(context) || !context.outlives_token(ask) {
+            context.record.code = Some(Code::PolicyRevoked);
             return Err(Error::new_in(ErrorType::InternalError));
         }
     }
     if *waypoint.phase.borrow() == Phase::Ending {
-        record.code = Some(Code::ShuttingDown);
+        context.record.code = Some(Code::ShuttingDown);
         return Err(Error::new_in(ErrorType::InternalError));
     }
     Ok(())
+}
+
+/// Whether what is forwarded would be permitted in this snapshot.
+fn is_permitted(context: &Context, session: &ServerSession, snapshot: &Snapshot) -> bool {
+    let facts = context.facts(session, snapshot);
+    let verdict = context.judge(session, snapshot);
+    let forward = context.plain.as_ref();
+    forward.is_some_and(|forward| forward.asked.is_permitted(snapshot, (&verdict, &facts)))
 }
 
 /// Whether another address is worth a try after one refused the connection.

@@ -8,6 +8,7 @@ use pingora_core::protocols::http::ServerSession;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
+use crate::ends::Ends;
 use crate::exchange::{Answer, ExchangeError};
 use crate::proxy::{Waypoint, gone};
 use crate::serve::Phase;
@@ -23,36 +24,50 @@ pub(super) enum Next {
     Failed(ExchangeError),
     /// The caller has gone.
     Gone,
-    /// A new configuration is in force.
-    Generation,
+    /// A new configuration is in force, or a token has ended: what was decided is asked again.
+    Again,
     /// The gateway ends its streams.
     ShuttingDown,
 }
 
-/// Waits on one upstream answer, the caller, the configuration, shutdown and silence at once.
+/// Waits on one upstream answer, the caller, the configuration, the end of the caller's tokens,
+/// shutdown and silence at once.
 pub(super) struct Waiter {
     generation: watch::Receiver<u64>,
     phase: watch::Receiver<Phase>,
     idle: Duration,
     silent_since: Instant,
+    ends: Ends,
+    /// For silence and for the end of a token.
     alarm: Pin<Box<Sleep>>,
 }
 
 impl Waiter {
     /// `since` is the generation that the request was decided by: a newer one is heard at once.
-    pub(super) fn new(waypoint: &Waypoint, since: u64, idle: Duration) -> Self {
+    pub(super) fn new(waypoint: &Waypoint, since: u64, idle: Duration, ends: Ends) -> Self {
         let now = Instant::now();
         let mut generation = waypoint.generation.clone();
         if *generation.borrow_and_update() != since {
             generation.mark_changed();
         }
-        Self {
+        let mut waiter = Self {
             generation,
             phase: waypoint.phase.clone(),
             idle,
             silent_since: now,
+            ends,
             alarm: Box::pin(tokio::time::sleep_until(now + idle)),
+        };
+        if waiter.ends.next().is_some() {
+            waiter.set_alarm();
         }
+        waiter
+    }
+
+    fn set_alarm(&mut self) {
+        let silent = self.silent_since + self.idle;
+        let next = self.ends.next().map_or(silent, |end| end.min(silent));
+        self.alarm.as_mut().reset(next);
     }
 
     /// Whether the configuration changed since this was last asked.
@@ -64,8 +79,8 @@ impl Waiter {
 
     /// The next thing that happens.
     pub(super) async fn next(&mut self, session: &mut ServerSession, answer: &mut Answer) -> Next {
-        if self.take_generation() {
-            return Next::Generation;
+        if self.take_generation() || self.ends.take() {
+            return Next::Again;
         }
         loop {
             tokio::select! {
@@ -82,7 +97,7 @@ impl Waiter {
                 () = gone(session) => return Next::Gone,
                 changed = self.generation.changed() => {
                     if changed.is_ok() {
-                        return Next::Generation;
+                        return Next::Again;
                     }
                     // The sender is gone only while the process ends.
                     return Next::ShuttingDown;
@@ -90,13 +105,15 @@ impl Waiter {
                 _ = self.phase.wait_for(|phase| *phase == Phase::Ending) => {
                     return Next::ShuttingDown;
                 }
-                () = self.alarm.as_mut() => {
-                    let until = self.silent_since + self.idle;
-                    if Instant::now() >= until {
-                        return Next::Failed(ExchangeError::Idle);
-                    }
-                    self.alarm.as_mut().reset(until);
-                }
+                () = self.alarm.as_mut() => {}
+            }
+            let has_ended = self.ends.take();
+            if !has_ended && Instant::now() >= self.silent_since + self.idle {
+                return Next::Failed(ExchangeError::Idle);
+            }
+            self.set_alarm();
+            if has_ended {
+                return Next::Again;
             }
         }
     }

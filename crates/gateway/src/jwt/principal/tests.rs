@@ -142,8 +142,8 @@ fn tokens_name_workloads() {
 fn tokens_end() {
     use std::time::{Duration, UNIX_EPOCH};
     for (exp, expected) in [
-        (json!(1000), Some(1060)),
-        (json!(1000.9), Some(1060)),
+        (json!(1000), Some(1061)),
+        (json!(1000.9), Some(1061)),
         (json!("1000"), None),
         (json!(-5), None),
         (json!(u64::MAX), None),

@@ -1,4 +1,5 @@
 mod dead_values;
+mod limits;
 
 use std::fs;
 use std::path::Path;
@@ -107,6 +108,7 @@ fn finds_what_is_wrong() {
 fn examples_compile() {
     for name in [
         "quickstart",
+        "limits",
         "code-review",
         "zero-trust",
         "zero-trust-strict",

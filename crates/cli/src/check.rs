@@ -114,6 +114,7 @@ struct Summary {
     servers: usize,
     policies: usize,
     rules: usize,
+    limits: usize,
 }
 
 impl Summary {
@@ -136,6 +137,7 @@ impl Summary {
             servers: snapshot.servers.len(),
             policies: rules.len(),
             rules: rules.iter().sum(),
+            limits: policy.usage_limits().len(),
         }
     }
 }
@@ -154,6 +156,7 @@ impl std::fmt::Display for Summary {
                 several => format!("{several} policies"),
             },
             counted(self.rules, "rule"),
+            counted(self.limits, "usage limit"),
         ];
         f.write_str(&parts.join(", "))
     }

@@ -11,6 +11,7 @@ mod ext_authz;
 mod gateway;
 mod http;
 mod jwt_keys;
+mod limit;
 mod llm;
 mod mcp;
 mod named;
@@ -109,6 +110,7 @@ fn one(
     http::compile(set, &chosen, &mut drafts, out);
     let policies = agent::compile(set, &chosen, &drafts, out);
     let access = access::compile(set, &chosen, &drafts, out);
+    let limits = limit::compile(set, &chosen, &drafts, out);
     let trust_domains = chosen.parameters.trust_domains.iter();
     let trust_domains: Vec<Box<str>> = trust_domains.map(|d| d.as_str().into()).collect();
     let ext_authz = ext_authz::compile(set, &chosen, out);
@@ -124,13 +126,15 @@ fn one(
     drafts.warn_unreachable(&chosen, out);
     let addressed = addressed(set, name, &chosen.parameters.dns_suffix);
     let authentication = request_authentication::compile(set, &chosen, &mesh, &addressed, out);
-    agent::warn_of_issuers(set, &chosen, &drafts, (&policies, &authentication), out);
+    let about_agents = (&*policies, &*limits);
+    agent::warn_of_issuers(set, &chosen, &drafts, about_agents, &authentication, out);
     let settings = Settings {
         posture: parameters.posture,
         namespace: name.namespace.clone(),
         trust_domains,
     };
     let policy = PolicySet::compile_all(policies, istio, settings).with_access(access);
+    let policy = policy.with_limits(limits);
     let mut snapshot = finish(name, chosen, drafts, addressed, policy);
     snapshot.authentication = authentication;
     snapshot.ext_authz = ext_authz.into_values().flatten().collect();

@@ -97,6 +97,7 @@ impl Snapshot {
             })).collect::<Vec<_>>(),
             "routes": self.routes.iter().map(route).collect::<Vec<_>>(),
             "policies": self.policy.policies(),
+            "usage_limits": self.policy.usage_limits(),
         })
     }
 }

@@ -22,6 +22,7 @@ pub(crate) enum ObjectKind {
     LlmProvider,
     LlmRoute,
     AgentPolicy,
+    UsageLimit,
     AuthorizationPolicy,
     RequestAuthentication,
     XAccessPolicy,
@@ -57,6 +58,7 @@ impl ObjectKind {
                 | Self::LlmRoute
                 | Self::McpProxy
                 | Self::AgentPolicy
+                | Self::UsageLimit
                 | Self::AuthorizationPolicy
                 | Self::RequestAuthentication
                 | Self::XAccessPolicy
@@ -178,7 +180,7 @@ const KINDS: &[Known] = &[
     read(OURS, "LLMProvider", &["v1alpha1"], ObjectKind::LlmProvider),
     read(OURS, "LLMRoute", &["v1alpha1"], ObjectKind::LlmRoute),
     read(OURS, "AgentPolicy", &["v1alpha1"], ObjectKind::AgentPolicy),
-    refused(OURS, "UsageLimit"),
+    read(OURS, "UsageLimit", &["v1alpha1"], ObjectKind::UsageLimit),
     refused(OURS, "ToolCatalog"),
 ];
 
@@ -221,6 +223,7 @@ pub(crate) fn classify(api_version: &str, kind: &str) -> Class {
             "LLMProvider",
             "LLMRoute",
             "AgentPolicy",
+            "UsageLimit",
         ]),
         None if group == MCP => Class::UnknownKind(&["MCPProxy"]),
         None => Class::Other,

@@ -9,6 +9,7 @@ pub(crate) mod ext_authz;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod istio;
+pub(crate) mod limit;
 pub(crate) mod llm;
 pub(crate) mod mcp;
 pub(crate) mod parameters;

@@ -14,6 +14,7 @@ pub fn schemas() -> Vec<(String, Value)> {
         object::<raw::llm::LlmProvider>(ObjectKind::LlmProvider, "v1alpha1"),
         object::<raw::llm::LlmRoute>(ObjectKind::LlmRoute, "v1alpha1"),
         object::<raw::agent::AgentPolicy>(ObjectKind::AgentPolicy, "v1alpha1"),
+        object::<raw::limit::UsageLimit>(ObjectKind::UsageLimit, "v1alpha1"),
         object::<raw::mcp::McpProxy>(ObjectKind::McpProxy, "v1"),
     ]
 }

@@ -2,23 +2,25 @@
 
 mod arguments;
 mod blocks;
+mod reader;
 mod token;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use waypoint_policy::{
-    AgentPolicy, Caller, Effect, Kind, Mode, ObjectRef, ProviderId, Rule, ServerId,
+    AgentPolicy, Effect, Kind, Mode, ObjectRef, ProviderId, Rule, ServerId, limit::UsageLimit,
 };
 
-use blocks::{Blocks, each, http};
+use blocks::http;
+pub(super) use blocks::{Blocks, each};
+pub(super) use reader::Reader;
 
 use super::draft::{Drafts, McpSection};
 use super::gateway::Chosen;
 use super::set::{Decoded, Set};
-use super::targets;
 use crate::jwt::RequestAuthentication;
-use crate::object::{At, Diagnostics, is_label};
+use crate::object::{At, Diagnostics};
 use crate::path::PathNormalization;
 use crate::raw::agent as raw;
 use crate::snapshot::Route;
@@ -30,17 +32,21 @@ pub(super) fn compile(
     out: &mut Diagnostics,
 ) -> Vec<AgentPolicy> {
     let served = Served::of(chosen, drafts);
-    let one = |policy| {
+    let one = |policy: &Decoded<'_, raw::AgentPolicy>| {
         One {
-            set,
-            drafts,
-            served: &served,
+            reader: Reader {
+                set,
+                drafts,
+                served: &served,
+                object: policy.object,
+                noun: "policy",
+            },
             paths: chosen.parameters.path_normalization,
-            policy,
+            spec: &policy.raw,
         }
         .compile(out)
     };
-    set.policies.values().filter_map(one).collect()
+    set.policies.values().map(one).collect()
 }
 
 /// Tells of issuers whose tokens nobody verifies.
@@ -48,11 +54,12 @@ pub(super) fn warn_of_issuers(
     set: &Set<'_>,
     chosen: &Chosen<'_>,
     drafts: &Drafts<'_>,
-    (policies, authentication): (&[AgentPolicy], &[RequestAuthentication]),
+    (policies, limits): (&[AgentPolicy], &[UsageLimit]),
+    authentication: &[RequestAuthentication],
     out: &mut Diagnostics,
 ) {
     let served = Served::of(chosen, drafts);
-    token::warn_of_issuers(set, &served, policies, authentication, out);
+    token::warn_of_issuers(set, &served, (policies, limits), authentication, out);
 }
 
 /// What this waypoint serves, for warnings.
@@ -109,36 +116,22 @@ impl Served {
 }
 
 struct One<'c> {
-    set: &'c Set<'c>,
-    drafts: &'c Drafts<'c>,
-    served: &'c Served,
+    reader: Reader<'c>,
     /// The form that paths of requests are matched in.
     paths: PathNormalization,
-    policy: &'c Decoded<'c, raw::AgentPolicy>,
+    spec: &'c raw::AgentPolicy,
 }
 
-impl<'c> One<'c> {
-    fn compile(&self, out: &mut Diagnostics) -> Option<AgentPolicy> {
-        let (object, spec) = (self.policy.object, &self.policy.raw);
+impl One<'_> {
+    fn compile(&self, out: &mut Diagnostics) -> AgentPolicy {
+        let (object, spec) = (self.reader.object, self.spec);
         let at = object.spec();
-        let mark = out.len();
-        let mut targets = targets::all(self.set, object, &spec.target_refs, out);
-        let whole = !out.errors_since(mark);
-        let here = targets
-            .iter()
-            .any(|target| self.served.objects.contains(target));
-        if whole && !here && !self.elsewhere(&targets) {
-            let message = "nothing that this policy is attached to is served, so it has no effect";
-            out.warning(at.key("targetRefs"), "not-attached", message);
-        }
+        let (mut targets, here) = self.reader.targets(&spec.target_refs, out);
         let effect = match spec.action {
             Some(raw::Action::Deny) => Effect::Deny,
             Some(raw::Action::Allow) | None => Effect::Allow,
         };
-        let mode = match spec.mode {
-            Some(raw::Mode::DryRun) => Mode::DryRun,
-            Some(raw::Mode::Enforce) | None => Mode::Enforce,
-        };
+        let mode = mode(spec.mode);
         if effect == Effect::Deny && spec.rules.is_empty() {
             let message = "a Deny policy without rules denies nothing; give it rules or remove it";
             out.error(at.key("rules"), "empty-list", message);
@@ -165,13 +158,13 @@ impl<'c> One<'c> {
         if effect == Effect::Deny {
             self.follow_destinations(&mut targets);
         }
-        Some(AgentPolicy {
+        AgentPolicy {
             name: object.name.clone(),
             targets,
             effect,
             mode,
             rules,
-        })
+        }
     }
 
     /// A Deny on a route of an MCPProxy is about the server behind it, so it holds on every other
@@ -188,13 +181,14 @@ impl<'c> One<'c> {
             })
         };
         let servers: BTreeSet<ServerId> = self
+            .reader
             .drafts
             .sections
             .iter()
             .filter(held)
             .filter_map(|section| section.server)
             .collect();
-        for section in &self.drafts.sections {
+        for section in &self.reader.drafts.sections {
             if section
                 .server
                 .is_some_and(|server| servers.contains(&server))
@@ -213,11 +207,6 @@ impl<'c> One<'c> {
                 }
             }
         }
-    }
-
-    /// Whether a target may belong to another waypoint among the objects read.
-    fn elsewhere(&self, targets: &[ObjectRef]) -> bool {
-        super::gateway::ours(self.set).len() > 1 && !targets.is_empty()
     }
 
     #[expect(
@@ -240,7 +229,7 @@ impl<'c> One<'c> {
             out.error(at, "no-family", message);
         }
         let context = Blocks {
-            one: self,
+            reader: &self.reader,
             targets,
             effect,
             warn: here,
@@ -248,7 +237,7 @@ impl<'c> One<'c> {
         let from = raw
             .from
             .as_ref()
-            .map(|from| self.callers(from, at.key("from"), out));
+            .map(|from| self.reader.callers(from, at.key("from"), out));
         Rule {
             name,
             from,
@@ -263,55 +252,11 @@ impl<'c> One<'c> {
             }),
         }
     }
-
-    fn callers(&self, from: &[raw::Caller], at: At<'_>, out: &mut Diagnostics) -> Vec<Caller> {
-        if from.is_empty() {
-            let message = "`from` is empty, so nobody matches; name somebody";
-            out.error(at, "empty-list", message);
-        }
-        let mut callers = Vec::new();
-        for (index, caller) in from.iter().enumerate() {
-            let at = at.index(index);
-            if caller.spiffe.is_none()
-                && caller.service_account.is_none()
-                && caller.namespace.is_none()
-                && caller.jwt.is_none()
-            {
-                let message =
-                    "an entry of `from` needs `spiffe`, `serviceAccount`, `namespace` or `jwt`";
-                out.error(at, "bad-value", message);
-            }
-            let own = &self.policy.object.name.namespace;
-            let account = caller.service_account.as_ref().map(|account| {
-                let at = at.key("serviceAccount");
-                let namespace = account.namespace.as_deref().unwrap_or(own);
-                label(namespace, at.key("namespace"), out);
-                if !crate::object::is_name(&account.name) {
-                    let message = format!("`{}` is not a lower-case DNS name", account.name);
-                    out.error(at.key("name"), "bad-name", message);
-                }
-                (namespace.into(), account.name.as_str().into())
-            });
-            if let Some(namespace) = &caller.namespace {
-                label(namespace, at.key("namespace"), out);
-            }
-            callers.push(Caller {
-                spiffe: caller.spiffe.as_ref().map(|spiffe| spiffe.0.clone()),
-                service_account: account,
-                namespace: caller.namespace.as_deref().map(Into::into),
-                jwt: (caller.jwt.as_ref()).map(|raw| token::compile(raw, at.key("jwt"), out)),
-            });
-        }
-        callers
-    }
 }
 
-fn label(text: &str, at: At<'_>, out: &mut Diagnostics) {
-    if !is_label(text) {
-        out.error(
-            at,
-            "bad-name",
-            format!("`{text}` is not a lower-case DNS label"),
-        );
+pub(super) fn mode(raw: Option<raw::Mode>) -> Mode {
+    match raw {
+        Some(raw::Mode::DryRun) => Mode::DryRun,
+        Some(raw::Mode::Enforce) | None => Mode::Enforce,
     }
 }

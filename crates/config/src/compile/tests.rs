@@ -1,5 +1,6 @@
 mod dead_values;
 mod places;
+mod limits;
 
 use std::fs;
 use std::path::Path;
@@ -108,6 +109,7 @@ fn finds_what_is_wrong() {
 fn examples_compile() {
     for name in [
         "quickstart",
+        "limits",
         "code-review",
         "zero-trust",
         "zero-trust-strict",

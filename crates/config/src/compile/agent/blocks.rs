@@ -5,7 +5,7 @@ use waypoint_policy::{
     ProviderId, ServerId,
 };
 
-use super::One;
+use super::Reader;
 use super::arguments::{TOOLS_CALL, arguments};
 use crate::compile::draft::McpSection;
 use crate::compile::missing;
@@ -28,7 +28,7 @@ fn not_empty(field: &str, length: usize, at: At<'_>, out: &mut Diagnostics) {
     }
 }
 
-pub(super) fn each<R, B>(
+pub(in crate::compile) fn each<R, B>(
     raw: Option<&[R]>,
     at: At<'_>,
     out: &mut Diagnostics,
@@ -110,16 +110,21 @@ pub(super) fn http(
 }
 
 /// What the blocks of a rule are read with.
-pub(super) struct Blocks<'b, 'c> {
-    pub(super) one: &'b One<'c>,
-    pub(super) targets: &'b [ObjectRef],
-    pub(super) effect: Effect,
-    /// Whether the policy is attached to something served; else it was said already.
-    pub(super) warn: bool,
+pub(in crate::compile) struct Blocks<'b, 'c> {
+    pub(in crate::compile) reader: &'b Reader<'c>,
+    pub(in crate::compile) targets: &'b [ObjectRef],
+    pub(in crate::compile) effect: Effect,
+    /// Whether the object is attached to something served; else it was said already.
+    pub(in crate::compile) warn: bool,
 }
 
 impl Blocks<'_, '_> {
-    pub(super) fn llm(&self, raw: &raw::Llm, at: At<'_>, out: &mut Diagnostics) -> LlmBlock {
+    pub(in crate::compile) fn llm(
+        &self,
+        raw: &raw::Llm,
+        at: At<'_>,
+        out: &mut Diagnostics,
+    ) -> LlmBlock {
         let providers = raw.providers.as_ref().map(|names| {
             let at = at.key("providers");
             not_empty("providers", names.len(), at, out);
@@ -164,24 +169,25 @@ impl Blocks<'_, '_> {
     }
 
     fn provider(&self, text: &str, at: At<'_>, out: &mut Diagnostics) -> Option<ProviderId> {
-        let one = self.one;
-        let own = &one.policy.object.name.namespace;
+        let reader = self.reader;
+        let own = &reader.object.name.namespace;
         let name = match text.split_once('/') {
             Some((namespace, name)) => ObjectName::new(namespace, name),
             None => ObjectName::new(own, text),
         };
-        let Some(id) = one.drafts.provider_ids.get(&name).copied() else {
-            if one.set.providers.contains_key(&name) {
+        let Some(id) = reader.drafts.provider_ids.get(&name).copied() else {
+            if reader.set.providers.contains_key(&name) {
                 return None;
             }
-            missing(one.set, ObjectKind::LlmProvider, &name, at, out);
+            missing(reader.set, ObjectKind::LlmProvider, &name, at, out);
             return None;
         };
-        let reached = |target: &ObjectRef| one.served.reach.contains(&(target.clone(), id));
+        let reached = |target: &ObjectRef| reader.served.reach.contains(&(target.clone(), id));
         if self.warn && !self.targets.iter().any(reached) {
             let message = format!(
-                "LLMProvider {name} is not reached through what this policy is attached to, so this \
-                 never matches"
+                "LLMProvider {name} is not reached through what this {} is attached to, so this \
+                 never matches",
+                reader.noun
             );
             out.warning(at, "never-matches", message);
         }
@@ -201,10 +207,10 @@ impl Blocks<'_, '_> {
         };
         let named = |id: ProviderId| match providers {
             Some(list) => list.contains(&id),
-            None => self.one.served.providers.contains(&id),
+            None => self.reader.served.providers.contains(&id),
         };
         let candidates: Vec<_> = self
-            .one
+            .reader
             .drafts
             .providers
             .iter()
@@ -232,7 +238,12 @@ impl Blocks<'_, '_> {
         }
     }
 
-    pub(super) fn mcp(&self, raw: &raw::Mcp, at: At<'_>, out: &mut Diagnostics) -> McpBlock {
+    pub(in crate::compile) fn mcp(
+        &self,
+        raw: &raw::Mcp,
+        at: At<'_>,
+        out: &mut Diagnostics,
+    ) -> McpBlock {
         let servers = raw.servers.as_ref().map(|names| {
             let at = at.key("servers");
             not_empty("servers", names.len(), at, out);
@@ -286,13 +297,13 @@ impl Blocks<'_, '_> {
 
     /// The server a name stands for: `route`, `proxy/route` or `namespace/proxy/route`.
     fn server(&self, text: &str, at: At<'_>, out: &mut Diagnostics) -> Option<ServerId> {
-        let one = self.one;
-        let own = &*one.policy.object.name.namespace;
+        let reader = self.reader;
+        let own = &*reader.object.name.namespace;
         let mut parts = text.rsplitn(3, '/');
         let route = parts.next().unwrap_or_default();
         let proxy = parts.next();
         let namespace = parts.next().unwrap_or(own);
-        let found: Vec<&McpSection> = one
+        let found: Vec<&McpSection> = reader
             .drafts
             .sections
             .iter()
@@ -303,8 +314,8 @@ impl Blocks<'_, '_> {
             })
             .collect();
         if found.is_empty() {
-            if !one.set.any_broken(ObjectKind::McpProxy) {
-                let in_namespace = one.drafts.sections.iter();
+            if !reader.set.any_broken(ObjectKind::McpProxy) {
+                let in_namespace = reader.drafts.sections.iter();
                 let names: Vec<&str> = in_namespace
                     .filter(|section| *section.proxy.namespace == *namespace)
                     .map(|section| section.section.as_str())
@@ -330,11 +341,12 @@ impl Blocks<'_, '_> {
             return None;
         }
         let id = servers.first().copied()?;
-        let reached = |target: &ObjectRef| one.served.servers.contains(&(target.clone(), id));
+        let reached = |target: &ObjectRef| reader.served.servers.contains(&(target.clone(), id));
         if self.warn && !self.targets.iter().any(reached) {
             let message = format!(
-                "server `{text}` is not reached through what this policy is attached to, so this \
-                 never matches"
+                "server `{text}` is not reached through what this {} is attached to, so this \
+                 never matches",
+                reader.noun
             );
             out.warning(at, "never-matches", message);
         }

@@ -1,6 +1,7 @@
 //! Callers by token: what is asked of its claims, and whether anybody verifies such tokens.
 
-use waypoint_policy::{AgentPolicy, ClaimRule, Token};
+use waypoint_policy::limit::UsageLimit;
+use waypoint_policy::{AgentPolicy, ClaimRule, ObjectRef, Token};
 
 use super::Served;
 use crate::compile::set::Set;
@@ -61,7 +62,7 @@ fn path(name: &str) -> Option<Vec<Box<str>>> {
 pub(super) fn warn_of_issuers(
     set: &Set<'_>,
     served: &Served,
-    policies: &[AgentPolicy],
+    (policies, limits): (&[AgentPolicy], &[UsageLimit]),
     authentication: &[RequestAuthentication],
     out: &mut Diagnostics,
 ) {
@@ -73,29 +74,44 @@ pub(super) fn warn_of_issuers(
         .filter(|one| one.always || !one.hosts.is_empty());
     let rules = here.flat_map(|one| &one.rules);
     let rules: Vec<&JwtRule> = rules.collect();
-    let of_this = |policy: &&AgentPolicy| policy.targets.iter().any(|t| served.objects.contains(t));
-    for policy in policies.iter().filter(of_this) {
+    let is_here = |targets: &[ObjectRef]| targets.iter().any(|t| served.objects.contains(t));
+    for policy in policies.iter().filter(|policy| is_here(&policy.targets)) {
         let Some(decoded) = set.policies.get(&policy.name) else {
             continue;
         };
         let at = decoded.object.spec().key("rules");
         for (index, rule) in decoded.raw.rules.iter().enumerate() {
-            let at = at.index(index).key("from");
-            for (index, caller) in rule.from.iter().flatten().enumerate() {
-                let at = at.index(index).key("jwt").key("issuer");
-                let unknown = caller.jwt.as_ref();
-                let unknown = unknown.filter(|token| {
-                    !token.issuer.is_empty() && !rules.iter().any(|rule| rule.takes(&token.issuer))
-                });
-                if let Some(token) = unknown {
-                    let message = format!(
-                        "no RequestAuthentication that applies here takes tokens of `{}`, so this \
-                         never matches",
-                        token.issuer
-                    );
-                    out.warning(at, "never-matches", message);
-                }
-            }
+            warn_of_callers(&rules, rule.from.as_deref(), at.index(index), out);
+        }
+    }
+    for limit in limits.iter().filter(|limit| is_here(&limit.targets)) {
+        if let Some(decoded) = set.limits.get(&limit.name) {
+            let at = decoded.object.spec();
+            warn_of_callers(&rules, decoded.raw.from.as_deref(), at, out);
+        }
+    }
+}
+
+fn warn_of_callers(
+    rules: &[&JwtRule],
+    from: Option<&[raw::Caller]>,
+    at: At<'_>,
+    out: &mut Diagnostics,
+) {
+    let at = at.key("from");
+    for (index, caller) in from.into_iter().flatten().enumerate() {
+        let at = at.index(index).key("jwt").key("issuer");
+        let unknown = caller.jwt.as_ref();
+        let unknown = unknown.filter(|token| {
+            !token.issuer.is_empty() && !rules.iter().any(|rule| rule.takes(&token.issuer))
+        });
+        if let Some(token) = unknown {
+            let message = format!(
+                "no RequestAuthentication that applies here takes tokens of `{}`, so this never \
+                 matches",
+                token.issuer
+            );
+            out.warning(at, "never-matches", message);
         }
     }
 }

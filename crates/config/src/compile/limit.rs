@@ -1,0 +1,261 @@
+//! `UsageLimit`: how much callers may use.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use waypoint_policy::limit::{
+    Calendar, Count, Dimension, OnExceeded, Period, Requests, Tokens, UsageLimit,
+};
+use waypoint_policy::{Effect, Kind, LlmBlock, McpBlock, ObjectRef, Rule};
+
+use super::agent::{Blocks, Reader, Served, each, mode};
+use super::draft::Drafts;
+use super::gateway::Chosen;
+use super::set::{Decoded, Set};
+use crate::object::{At, Diagnostics};
+use crate::raw::agent;
+use crate::raw::limit as raw;
+use crate::raw::{self as written, Text};
+
+/// The most of anything in a period: what a bucket can count.
+const AMOUNT_MAX: u64 = 10_000_000_000_000;
+const WINDOW_MIN: Duration = Duration::from_secs(1);
+const WINDOW_MAX: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+
+pub(super) fn compile(
+    set: &Set<'_>,
+    chosen: &Chosen<'_>,
+    drafts: &Drafts<'_>,
+    out: &mut Diagnostics,
+) -> Vec<UsageLimit> {
+    let served = Served::of(chosen, drafts);
+    let one = |limit: &Decoded<'_, raw::UsageLimit>| {
+        let reader = Reader {
+            set,
+            drafts,
+            served: &served,
+            object: limit.object,
+            noun: "limit",
+        };
+        one(&reader, &limit.raw, out)
+    };
+    set.limits.values().map(one).collect()
+}
+
+fn one(reader: &Reader<'_>, spec: &raw::UsageLimit, out: &mut Diagnostics) -> UsageLimit {
+    let at = reader.object.spec();
+    let (targets, here) = reader.targets(&spec.target_refs, out);
+    unsupported(spec, at, out);
+    if spec.tokens.is_none()
+        && spec.requests.is_none()
+        && spec.concurrency.is_none()
+        && spec.cost.is_none()
+    {
+        let message = "nothing is limited: give it `tokens`, `requests` or `concurrency`";
+        out.error(at, "missing-field", message);
+    }
+    if spec.tokens.is_some() {
+        let only_mcp = spec.llm.is_none() && spec.mcp.is_some();
+        let only_proxies = targets.iter().all(|target| target.kind == Kind::McpProxy);
+        let message = "MCP calls have no tokens";
+        if only_mcp {
+            let message = format!("{message}, and this limit is about `mcp` alone; use `requests`");
+            out.error(at.key("tokens"), "contradiction", message);
+        } else if only_proxies && !targets.is_empty() {
+            let message = format!(
+                "{message}, and this limit is attached to MCPProxies alone, so these are never used"
+            );
+            out.warning(at.key("tokens"), "never-matches", message);
+        }
+    }
+    if spec.on_exceeded == Some(raw::OnExceeded::Cut) && spec.tokens.is_none() {
+        let message = "`Cut` is for streams whose `tokens` are used up, and there are none";
+        out.error(at.key("onExceeded"), "contradiction", message);
+    }
+    UsageLimit {
+        name: reader.object.name.clone(),
+        rule: rule(reader, spec, &targets, here, out),
+        targets,
+        mode: mode(spec.mode),
+        per: dimensions(&spec.per, at.key("per"), out),
+        tokens: spec
+            .tokens
+            .as_ref()
+            .and_then(|raw| tokens(raw, at.key("tokens"), out)),
+        requests: spec
+            .requests
+            .as_ref()
+            .and_then(|raw| requests(raw, at.key("requests"), out)),
+        concurrency: spec.concurrency.and_then(|number| {
+            let at = at.key("concurrency");
+            bounded("concurrency", number, 0, u32::MAX.into(), at, out);
+            number.try_into().ok()
+        }),
+        on_exceeded: match spec.on_exceeded {
+            Some(raw::OnExceeded::Cut) => OnExceeded::Cut,
+            Some(raw::OnExceeded::Reject) | None => OnExceeded::Reject,
+        },
+    }
+}
+
+/// What the kind has and we do not enforce yet.
+fn unsupported(spec: &raw::UsageLimit, at: At<'_>, out: &mut Diagnostics) {
+    if spec.store == Some(raw::Store::Shared) {
+        let message = "store `Shared` is not supported yet; use `Local`";
+        out.error(at.key("store"), "not-enforced", message);
+    }
+    for (field, given) in [
+        ("storeFailure", spec.store_failure.is_some()),
+        ("cost", spec.cost.is_some()),
+    ] {
+        if given {
+            let message = format!("`{field}` is not supported yet; remove it");
+            out.error(at.key(field), "not-enforced", message);
+        }
+    }
+}
+
+/// Whom the limit is about, and which of their calls. Blocks are read as a Deny's.
+fn rule(
+    reader: &Reader<'_>,
+    spec: &raw::UsageLimit,
+    targets: &[ObjectRef],
+    here: bool,
+    out: &mut Diagnostics,
+) -> Rule {
+    let at = reader.object.spec();
+    let blocks = Blocks {
+        reader,
+        targets,
+        effect: Effect::Deny,
+        warn: here,
+    };
+    let from = spec.from.as_ref();
+    let from = from.map(|from| reader.callers(from, at.key("from"), out));
+    let mut rule = Rule {
+        name: (&*reader.object.name.name).into(),
+        from,
+        llm: each(spec.llm.as_deref(), at.key("llm"), out, |raw, at, out| {
+            blocks.llm(&llm(raw), at, out)
+        }),
+        mcp: each(spec.mcp.as_deref(), at.key("mcp"), out, |raw, at, out| {
+            blocks.mcp(&mcp(raw), at, out)
+        }),
+        http: Vec::new(),
+    };
+    if spec.llm.is_none() && spec.mcp.is_none() {
+        rule.llm.push(LlmBlock::default());
+        rule.mcp.push(McpBlock::default());
+    }
+    rule
+}
+
+fn llm(raw: &raw::Llm) -> agent::Llm {
+    agent::Llm {
+        providers: raw.providers.clone(),
+        models: raw.models.clone(),
+        operations: raw.operations.clone(),
+        max_output_tokens: None,
+    }
+}
+
+fn mcp(raw: &raw::Mcp) -> agent::Mcp {
+    agent::Mcp {
+        servers: raw.servers.clone(),
+        methods: raw.methods.clone(),
+        arguments: None,
+    }
+}
+
+fn dimensions(raw: &[Text<Dimension>], at: At<'_>, out: &mut Diagnostics) -> Vec<Dimension> {
+    let mut dimensions: Vec<Dimension> = Vec::new();
+    for (index, Text(dimension)) in raw.iter().enumerate() {
+        let at = at.index(index);
+        // Nobody's token has a claim of such a name, so all would share what each should have.
+        if let Dimension::Claim(name) = dimension
+            && name.starts_with('[')
+        {
+            let message =
+                format!("`{name}` is not the name of a claim; claims in claims have none");
+            out.error(at, "bad-value", message);
+        }
+        if dimensions.contains(dimension) {
+            let message = format!("`{dimension}` is listed already");
+            out.error(at, "duplicate-name", message);
+        }
+        dimensions.push(dimension.clone());
+    }
+    dimensions
+}
+
+fn tokens(raw: &raw::Tokens, at: At<'_>, out: &mut Diagnostics) -> Option<Tokens> {
+    bounded("limit", raw.limit, 0, AMOUNT_MAX, at.key("limit"), out);
+    Some(Tokens {
+        limit: raw.limit,
+        period: period("tokens", raw.window, raw.calendar, at, out)?,
+        count: match raw.count {
+            Some(raw::Count::Input) => Count::Input,
+            Some(raw::Count::Output) => Count::Output,
+            Some(raw::Count::Total) | None => Count::Total,
+        },
+    })
+}
+
+fn requests(raw: &raw::Requests, at: At<'_>, out: &mut Diagnostics) -> Option<Requests> {
+    bounded("limit", raw.limit, 0, AMOUNT_MAX, at.key("limit"), out);
+    if let Some(burst) = raw.burst {
+        let at = at.key("burst");
+        bounded("burst", burst, 1, AMOUNT_MAX, at, out);
+        if raw.calendar.is_some() {
+            let message = "`burst` is for a `window`: of a `calendar` all may be used at once";
+            out.error(at, "contradiction", message);
+        }
+    }
+    Some(Requests {
+        limit: raw.limit,
+        period: period("requests", raw.window, raw.calendar, at, out)?,
+        burst: raw.burst.and_then(NonZeroU64::new),
+    })
+}
+
+fn period(
+    field: &str,
+    window: Option<written::Duration>,
+    calendar: Option<raw::Calendar>,
+    at: At<'_>,
+    out: &mut Diagnostics,
+) -> Option<Period> {
+    if let Some(written::Duration(window)) = window
+        && !(WINDOW_MIN..=WINDOW_MAX).contains(&window)
+    {
+        let message = "`window` must be from 1s to 744h (31 days)";
+        out.error(at.key("window"), "bad-value", message);
+    }
+    match (window, calendar) {
+        (Some(written::Duration(window)), None) => Some(Period::Window(window)),
+        (None, Some(calendar)) => Some(Period::Calendar(match calendar {
+            raw::Calendar::Hour => Calendar::Hour,
+            raw::Calendar::Day => Calendar::Day,
+            raw::Calendar::Week => Calendar::Week,
+            raw::Calendar::Month => Calendar::Month,
+        })),
+        (Some(_), Some(_)) => {
+            let message = format!("`{field}` has `window` and `calendar`; keep one");
+            out.error(at.key("calendar"), "contradiction", message);
+            None
+        }
+        (None, None) => {
+            let message = format!("`{field}` needs `window` or `calendar`");
+            out.error(at, "missing-field", message);
+            None
+        }
+    }
+}
+
+fn bounded(field: &str, number: u64, min: u64, max: u64, at: At<'_>, out: &mut Diagnostics) {
+    if number < min {
+        out.error(at, "bad-value", format!("`{field}` must be at least {min}"));
+    } else if number > max {
+        out.error(at, "bad-value", format!("`{field}` must be at most {max}"));
+    }
+}

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 pub use metrics::Metrics;
 pub use objects::{
     Backend, Ports, agent, http_route, mcp_proxy, object, provider, provider_at, roots, route,
-    secret, service,
+    secret, service, usage_limit,
 };
 
 use crate::certificates::{Authority, Identity};

@@ -37,3 +37,4 @@ mod token_ends;
 mod token_keys;
 mod token_principals;
 mod tokens;
+mod usage_limits;

@@ -248,3 +248,12 @@ pub fn agent(name: &str, action: &str, rules: &str) -> String {
     );
     object(OURS, "AgentPolicy", name, &spec)
 }
+
+/// A `UsageLimit` on the Gateway; `more` are the fields of its spec beside the target.
+#[must_use]
+pub fn usage_limit(name: &str, more: &str) -> String {
+    let spec = format!(
+        "targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: wp}}]\n{more}"
+    );
+    object(OURS, "UsageLimit", name, &spec)
+}

@@ -1,6 +1,6 @@
 mod dead_values;
-mod places;
 mod limits;
+mod places;
 
 use std::fs;
 use std::path::Path;

@@ -79,6 +79,8 @@ pub(super) async fn plain(
         if let Some(metered) = &mut metered {
             metered.answered(context.record.usage.as_ref());
         }
+        // Settled before the caller has its answer, who may at once send the next call.
+        drop(metered.take());
     }
     // A page of some proxy on the way, or half an answer, says nothing an SDK could use.
     let is_foreign = is_error && !is_error_in_dialect(call.dialect, &body);

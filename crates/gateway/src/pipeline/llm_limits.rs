@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use waypoint_config::{LlmRoute, Provider};
-use waypoint_llm::{Call, Candidate, Failure, Source, Usage};
-use waypoint_policy::Refusal;
+use waypoint_llm::{Call, Candidate, Failure, Source, Stream, StreamError, Usage};
 use waypoint_policy::limit::Subject;
+use waypoint_policy::{Code, Operation, Refusal};
 
 use super::llm::{query, targets};
 use crate::context::Context;
@@ -47,21 +48,24 @@ pub(super) fn reserve(
         return Ok(None);
     }
     let generates = call.operation.generates();
-    let counts = generates || call.operation == waypoint_policy::Operation::Embeddings;
+    let counts = generates || call.operation == Operation::Embeddings;
     let label = context.record.action.model_label.as_deref();
     let estimate = waypoint
         .limits
         .estimate(&provider.llm.name.to_string(), label.unwrap_or_default());
     let usual = estimate.output();
+    let input = if counts { estimate.input(bytes) } else { 0 };
+    // A guess of ours never makes a call too large for its limits.
+    let room = limits.iter().filter_map(|limit| limit.tokens.as_ref());
+    let room = room.map(|tokens| tokens.meter().capacity()).min();
+    let usual = usual.min(room.map_or(u64::MAX, |room| room.saturating_sub(input)));
     let output = match (call.max_output_tokens, call.stream) {
         (Some(most), false) => most,
         (Some(most), true) => most.min(usual),
         (None, _) => usual,
     };
-    let ask = Ask {
-        input: if counts { estimate.input(bytes) } else { 0 },
-        output: if generates { output } else { 0 },
-    };
+    let output = if generates { output } else { 0 };
+    let ask = Ask { input, output };
     let claims = context.facts.view().claims;
     let subject = Subject {
         route: context.record.route.as_deref(),
@@ -118,14 +122,6 @@ impl Metered {
         }
     }
 
-    /// A stream has written so much.
-    ///
-    /// # Errors
-    /// The refusal of a limit that cuts it.
-    pub(super) fn grow(&mut self, usage: &Usage) -> Result<(), Refusal> {
-        self.reservation.grow(usage.output.unwrap_or_default())
-    }
-
     /// A stream has ended, in whatever way: what came of it was counted.
     pub(super) fn ended(&mut self, usage: &Usage) {
         match usage.source {
@@ -145,4 +141,55 @@ impl Metered {
             self.estimate.learn(self.bytes, input, output);
         }
     }
+}
+
+/// Pushes a piece of an answer into its stream. Where limits are held that is done event by event:
+/// what is left of them is taken before more is shown, and beyond it nothing is.
+///
+/// # Errors
+/// The refusal of a limit that cuts the stream, or of an event that is too large; what may be shown
+/// is in `out` all the same.
+pub(super) fn push(
+    metered: Option<&mut Metered>,
+    stream: &mut Stream,
+    mut bytes: Bytes,
+    out: &mut Vec<Bytes>,
+) -> Result<(), Refusal> {
+    let too_large = |_: StreamError| {
+        Refusal::new(Code::UpstreamBadAnswer).with_message("an event of the upstream is too large")
+    };
+    let Some(metered) = metered else {
+        return stream.push(bytes, out).map_err(too_large);
+    };
+    let mut cut = Ok(());
+    let mut shown = out.len();
+    while !bytes.is_empty() {
+        stream
+            .push(bytes.split_to(event_end(&bytes)), out)
+            .map_err(too_large)?;
+        // What comes after the cut has been written too, and is counted.
+        if cut.is_ok() {
+            cut = metered
+                .reservation
+                .grow(stream.usage().output.unwrap_or_default());
+        }
+        if cut.is_ok() {
+            shown = out.len();
+        }
+    }
+    out.truncate(shown);
+    cut
+}
+
+/// Where the first event ends: after its empty line, or with the bytes.
+fn event_end(bytes: &[u8]) -> usize {
+    let mut ends = memchr::memchr_iter(b'\n', bytes).map(|at| at + 1);
+    let end = ends.find(|&end| match bytes.get(end..) {
+        Some([b'\n', ..] | [b'\r', b'\n', ..]) => true,
+        _ => false,
+    });
+    end.map_or(bytes.len(), |end| match bytes.get(end) {
+        Some(b'\n') => end + 1,
+        _ => end + 2,
+    })
 }

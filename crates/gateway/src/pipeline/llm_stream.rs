@@ -4,10 +4,11 @@
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
 use waypoint_config::{LlmRoute, Route};
-use waypoint_llm::{Call, Candidate, Stream, StreamError, candidates};
+use waypoint_llm::{Call, Candidate, Stream, candidates};
 use waypoint_policy::{Action, Code, ObjectName, Query, Refusal};
 
 use super::llm::{Answered, targets};
+use super::llm_limits::{self, Metered};
 use super::stream::{Next, Waiter, write};
 use crate::caller::Caller;
 use crate::coding::Decoder;
@@ -145,9 +146,7 @@ pub(super) async fn relay(
             Next::Chunk(chunk) => {
                 let mut push = |chunk| {
                     let bytes = decoder.push(chunk, limit).map_err(ExchangeError::refusal)?;
-                    stream
-                        .push(bytes, &mut out)
-                        .map_err(|error| too_long(&error))
+                    llm_limits::push(metered.as_deref_mut(), &mut stream, bytes, &mut out)
                 };
                 let mut pushed = push(chunk);
                 while pushed.is_ok()
@@ -160,9 +159,7 @@ pub(super) async fn relay(
             Next::End => {
                 let rest = decoder.finish().map_err(ExchangeError::refusal);
                 let rest = rest.and_then(|bytes| {
-                    stream
-                        .push(bytes, &mut out)
-                        .map_err(|error| too_long(&error))
+                    llm_limits::push(metered.as_deref_mut(), &mut stream, bytes, &mut out)
                 });
                 let whole = stream.finish(&mut out).is_ok();
                 if !write(session, &mut out).await {
@@ -188,11 +185,9 @@ pub(super) async fn relay(
                 break End::Cut(Refusal::new(Code::PolicyRevoked));
             }
         };
-        if let Some(metered) = &mut metered
-            && let Err(refusal) = metered.grow(stream.usage())
-        {
-            // What has come beyond the limit is not given to the caller.
-            break End::Cut(refusal);
+        if stream.saw_terminator() {
+            // Before the caller has it all, who may at once send the next call.
+            settle(&mut metered, &stream);
         }
         if context.record.first_token.is_none() && !out.is_empty() {
             context.record.first_token = Some(context.record.started.elapsed());
@@ -207,9 +202,7 @@ pub(super) async fn relay(
     // The upstream is told at once that nobody listens, unless it has finished by itself.
     drop(answer);
     context.record.usage = Some(*stream.usage());
-    if let Some(mut metered) = metered {
-        metered.ended(stream.usage());
-    }
+    settle(&mut metered, &stream);
     let how = match end {
         End::Whole => {
             let _ = session.finish_body().await;
@@ -233,8 +226,11 @@ pub(super) async fn relay(
     Ok(())
 }
 
-fn too_long(_: &StreamError) -> Refusal {
-    Refusal::new(Code::UpstreamBadAnswer).with_message("an event of the upstream is too large")
+/// Settles what a stream has used, once.
+fn settle(metered: &mut Option<Box<Metered>>, stream: &Stream) {
+    if let Some(mut metered) = metered.take() {
+        metered.ended(stream.usage());
+    }
 }
 
 fn question(context: &Context, route: &LlmRoute, call: Call, candidate: Candidate) -> Question {

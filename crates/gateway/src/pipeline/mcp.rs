@@ -48,7 +48,13 @@ pub(super) struct Answered {
     pub(super) answer: Box<Answer>,
     /// When a plain answer must have ended.
     pub(super) deadline: Instant,
+    /// What the request holds of its limits: given back before the caller has its answer, who may
+    /// at once send the next.
+    pub(super) reserved: Reserved,
 }
+
+/// What a request holds, for each thing that it names.
+pub(super) type Reserved = SmallVec<[Reservation; 1]>;
 
 /// Serves one MCP request.
 ///
@@ -107,7 +113,7 @@ pub(crate) async fn serve(
     let Some(forward) = prepared else {
         return Ok(());
     };
-    let _reserved = match reserve(waypoint, context, &forward, &resolved) {
+    let reserved = match reserve(waypoint, context, &forward, &resolved) {
         Ok(reserved) => reserved,
         Err(refusal) => {
             context.record.refused(&refusal);
@@ -123,7 +129,11 @@ pub(crate) async fn serve(
     .await;
     match sent {
         Ok(Some(answer)) => {
-            let answered = Answered { answer, deadline };
+            let answered = Answered {
+                answer,
+                deadline,
+                reserved,
+            };
             mcp_answer::deliver(
                 waypoint, session, context, route, forward, resolved, answered,
             )
@@ -275,10 +285,10 @@ fn reserve(
     context: &mut Context,
     forward: &Forward,
     resolved: &Resolved,
-) -> Result<SmallVec<[Reservation; 1]>, Refusal> {
+) -> Result<Reserved, Refusal> {
     let is_request = |call: &&Call| call.kind == CallKind::Request;
     let policy = &resolved.state.snapshot.policy;
-    let mut reserved = SmallVec::new();
+    let mut reserved = Reserved::new();
     if policy.usage_limits().is_empty() || forward.call.as_ref().filter(is_request).is_none() {
         return Ok(reserved);
     }

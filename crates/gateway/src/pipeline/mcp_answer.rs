@@ -15,7 +15,7 @@ use waypoint_wire::jsonrpc::{self, Message};
 use waypoint_wire::sse;
 
 use super::llm_answer;
-use super::mcp::{Answered, Forward};
+use super::mcp::{Answered, Forward, Reserved};
 use super::mcp_refuse::refuse;
 use super::mcp_scope::{Deed, Resolved, Scope};
 use super::stream::{Next, Waiter, write};
@@ -40,7 +40,11 @@ pub(super) async fn deliver(
     resolved: Resolved,
     answered: Answered,
 ) -> Result<(), Refusal> {
-    let Answered { answer, deadline } = answered;
+    let Answered {
+        answer,
+        deadline,
+        reserved,
+    } = answered;
     let id = forward.call.as_ref().and_then(|call| call.id.clone());
     let is_stream = answer.header("content-type").is_some_and(|media| {
         media
@@ -51,12 +55,16 @@ pub(super) async fn deliver(
     let delivered = match is_stream {
         true => {
             Box::pin(stream(
-                waypoint, session, context, route, forward, resolved, answer,
+                waypoint, session, context, route, forward, resolved, answer, reserved,
             ))
             .await
         }
         false => {
-            let answered = Answered { answer, deadline };
+            let answered = Answered {
+                answer,
+                deadline,
+                reserved,
+            };
             Box::pin(plain(
                 waypoint, session, context, &forward, resolved, answered,
             ))
@@ -109,6 +117,7 @@ async fn plain(
     let Answered {
         mut answer,
         deadline,
+        reserved,
     } = answered;
     let status = answer.status();
     if status == 401 {
@@ -150,6 +159,7 @@ async fn plain(
     let head = downstream_head(waypoint, context, &forward.scope, &mut answer)?;
     drop(answer);
     context.record.status = status;
+    drop(reserved);
     if respond::whole(session, head, body).await.is_err() {
         context.record.downstream_gone = true;
     }
@@ -233,6 +243,7 @@ async fn stream(
     forward: Box<Forward>,
     mut resolved: Resolved,
     mut answer: Box<Answer>,
+    mut reserved: Reserved,
 ) -> Result<(), Refusal> {
     let Forward {
         scope, call, deeds, ..
@@ -311,6 +322,9 @@ async fn stream(
         };
         if let (Some(call), Some(task)) = (&call, filter.take_task()) {
             bind(waypoint, &scope, call, &deeds.items, &task);
+        }
+        if filter.answered() > 0 {
+            reserved.clear();
         }
         if !write(session, &mut out).await {
             break End::Gone;

@@ -1,0 +1,340 @@
+//! Usage limits: reserved before a call, settled after it, and streams that are cut.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use waypoint_tests::client::{Answer, Request, events};
+use waypoint_tests::llm::{
+    DONE, chat, chat_answer, chat_body, chat_stream, chat_stream_answer, delta, error_answer,
+    messages, messages_answer, usage_chunk,
+};
+use waypoint_tests::mcp_server::legacy;
+use waypoint_tests::upstream::{Gate, Reply, Step, Upstream};
+use waypoint_tests::wait::until;
+use waypoint_tests::waypoint::{
+    ANN, BOB, Setup, Waypoint, mcp_proxy, provider, route, usage_limit,
+};
+
+fn llm(upstream: &Upstream, limits: &str) -> String {
+    [
+        provider("openai", "OpenAI", upstream, ""),
+        provider("anthropic", "Anthropic", upstream, ""),
+        route(
+            "llm",
+            "- backendRefs: [{name: openai}, {name: anthropic}]\n  retry: {attempts: 0}",
+        ),
+        limits.into(),
+    ]
+    .concat()
+}
+
+async fn start(upstream: &Upstream, limits: &str) -> Waypoint {
+    Setup::new(&llm(upstream, limits)).start().await
+}
+
+async fn call(waypoint: &Waypoint, who: &str, request: &Request) -> Answer {
+    waypoint.workload(who).call(request).await.unwrap()
+}
+
+/// A chat that accepts so much output.
+fn chat_of(most: u64) -> Request {
+    let body = chat_body("m", &json!({"max_tokens": most}));
+    Request::post("/ai/v1/chat/completions", body)
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_principal() {
+    let upstream = Upstream::start(|seen| match seen.target() {
+        "/v1/messages" => messages_answer(),
+        _ => chat_answer(),
+    })
+    .await;
+    let limit = usage_limit("few", "per: [Principal]\nrequests: {limit: 2, window: 1h}");
+    let waypoint = start(&upstream, &limit).await;
+    for request in [chat("m"), messages("m", &json!({}))] {
+        assert_eq!(call(&waypoint, ANN, &request).await.status, 200);
+    }
+    let refused = call(&waypoint, ANN, &chat("m")).await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    assert_eq!(refused.header("x-should-retry"), Some("false"));
+    assert_eq!(refused.header("retry-after"), None);
+    let error = &refused.json()["error"];
+    assert_eq!(error["type"], "insufficient_quota");
+    assert_eq!(error["code"], "insufficient_quota");
+    let said = error["message"].as_str().unwrap();
+    assert!(said.contains("agents/few") && !said.contains('2'), "{said}");
+    let refused = call(&waypoint, ANN, &messages("m", &json!({}))).await;
+    let error = &refused.json()["error"];
+    assert_eq!(error["type"], "rate_limit_error", "{error}");
+    assert_eq!(
+        error["details"]["error_code"],
+        "enforced_spend_limit_reached"
+    );
+    let event = waypoint.event(&refused).await;
+    assert_eq!(event["code"], "insufficient_quota", "{event}");
+    assert_eq!(event["decision"], "deny", "{event}");
+    assert_eq!(event["by"]["kind"], "UsageLimit", "{event}");
+    assert_eq!(event["flags"], json!(["RL"]), "{event}");
+    // Another's are another's.
+    assert_eq!(call(&waypoint, BOB, &chat("m")).await.status, 200);
+    assert_eq!(upstream.seen().len(), 3);
+    let labels = [("kind", "UsageLimit"), ("decision", "deny")];
+    waypoint
+        .metric_reaches("waypoint_decisions_total", &labels, 2.0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_short_wait_is_told() {
+    let upstream = Upstream::always(chat_answer()).await;
+    let limit = usage_limit("rate", "requests: {limit: 6, window: 1m, burst: 1}");
+    let waypoint = start(&upstream, &limit).await;
+    assert_eq!(call(&waypoint, ANN, &chat("m")).await.status, 200);
+    let refused = call(&waypoint, BOB, &chat("m")).await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.code(), "rate_limit_exceeded");
+    assert_eq!(refused.header("x-should-retry"), Some("true"));
+    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=10).contains(&seconds), "{seconds}");
+}
+
+#[tokio::test]
+async fn what_was_not_used_comes_back() {
+    let upstream = Upstream::always(chat_answer()).await;
+    let limit = usage_limit("day", "tokens: {limit: 1000, calendar: Day}");
+    let waypoint = start(&upstream, &limit).await;
+    // Each takes 900 and some, and uses 18.
+    for number in 1..=5 {
+        let answer = call(&waypoint, ANN, &chat_of(900)).await;
+        assert_eq!(answer.status, 200, "{number}: {}", answer.text());
+    }
+    let refused = call(&waypoint, ANN, &chat_of(900)).await;
+    assert_eq!(refused.code(), "insufficient_quota", "{}", refused.text());
+    // A smaller one fits.
+    assert_eq!(call(&waypoint, ANN, &chat_of(500)).await.status, 200);
+    let never = call(&waypoint, ANN, &chat_of(2000)).await;
+    assert_eq!(never.status, 413);
+    assert_eq!(never.code(), "request_exceeds_limit");
+    assert_eq!(never.header("x-should-retry"), Some("false"));
+    // What a new configuration says of the same limit holds for what was used before it.
+    let fewer = usage_limit("day", "tokens: {limit: 600, calendar: Day}");
+    waypoint.reload(&llm(&upstream, &fewer)).await;
+    assert_eq!(
+        call(&waypoint, ANN, &chat_of(500)).await.code(),
+        "insufficient_quota"
+    );
+    assert_eq!(call(&waypoint, ANN, &chat_of(400)).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_failed_used_nothing() {
+    let upstream = Upstream::start(|seen| match seen.json()["model"].as_str() {
+        Some("m") => chat_answer(),
+        _ => error_answer(500, "scripted", &[]),
+    })
+    .await;
+    let limit = usage_limit("day", "tokens: {limit: 1000, calendar: Day}");
+    let waypoint = start(&upstream, &limit).await;
+    let failing = chat_body("failing", &json!({"max_tokens": 900}));
+    let failing = Request::post("/ai/v1/chat/completions", failing);
+    for _ in 0..5 {
+        assert_eq!(call(&waypoint, ANN, &failing).await.status, 500);
+    }
+    assert_eq!(call(&waypoint, ANN, &chat_of(900)).await.status, 200);
+    // What nobody can know is kept: the upstream may have written all of it.
+    let silent = Upstream::always(Reply::raw("").then(Step::Reset)).await;
+    waypoint.reload(&llm(&silent, &limit)).await;
+    assert_eq!(call(&waypoint, ANN, &chat_of(900)).await.status, 502);
+    assert_eq!(
+        call(&waypoint, ANN, &chat_of(900)).await.code(),
+        "insufficient_quota"
+    );
+}
+
+/// The beginning of a stream: 200 pieces of some 20 tokens each.
+fn long_stream() -> Reply {
+    let text = delta(&"word ".repeat(16));
+    (0..200).fold(Reply::stream(), |stream, _| stream.chunk(&text))
+}
+
+fn written(answer: &Answer) -> usize {
+    let text = answer.text();
+    let data = events(&text);
+    let contents = data.iter().filter_map(|data| {
+        let chunk: Value = serde_json::from_str(data).ok()?;
+        Some(chunk["choices"][0]["delta"]["content"].as_str()?.len())
+    });
+    contents.sum()
+}
+
+#[tokio::test]
+async fn a_stream_is_cut_where_its_limit_ends() {
+    let upstream = Upstream::always(long_stream().then(Step::Stall)).await;
+    let limit = "tokens: {limit: 500, window: 1h}\nonExceeded: Cut";
+    let waypoint = start(&upstream, &usage_limit("cut", limit)).await;
+    for version in ["http1", "http2"] {
+        let client = waypoint.workload(ANN);
+        let answer = match version {
+            "http1" => client.call(&chat_stream("m")).await.unwrap(),
+            _ => {
+                let changed = usage_limit("other", limit);
+                waypoint.reload(&llm(&upstream, &changed)).await;
+                let mut connection = client.connect_http2().await.unwrap();
+                connection.call(&chat_stream("m")).await.unwrap()
+            }
+        };
+        assert_eq!(answer.status, 200, "{version}: {}", answer.text());
+        let text = answer.text();
+        let (_, frame) = text.rsplit_once("event: error\n").expect("an error");
+        let error: Value = serde_json::from_str(&events(frame)[0]).unwrap();
+        assert_eq!(error["code"], "insufficient_quota", "{version}: {error}");
+        assert_eq!(error["error"]["type"], "insufficient_quota", "{error}");
+        // Four bytes a token; never more than the limit, and not cut long before it.
+        let tokens = written(&answer) / 4;
+        assert!((300..=500).contains(&tokens), "{version}: {tokens}");
+        let event = waypoint.event(&answer).await;
+        assert_eq!(event["code"], "insufficient_quota", "{event}");
+        assert_eq!(event["by"]["kind"], "UsageLimit", "{event}");
+    }
+    upstream.abandoned(2).await;
+    let next = call(&waypoint, ANN, &chat_of(100)).await;
+    assert_eq!(next.code(), "insufficient_quota", "{}", next.text());
+}
+
+#[tokio::test]
+async fn a_stream_may_also_go_on_into_debt() {
+    let upstream = Upstream::start(|seen| match seen.json()["stream"] == true {
+        true => long_stream().chunk(usage_chunk()).chunk(DONE).end(),
+        false => chat_answer(),
+    })
+    .await;
+    let limit = usage_limit("debt", "tokens: {limit: 500, window: 1h, count: Output}");
+    let waypoint = start(&upstream, &limit).await;
+    let answer = call(&waypoint, ANN, &chat_stream("m")).await;
+    assert!(answer.text().ends_with(DONE), "{}", answer.text());
+    // What the provider says in the end counts: 7 tokens.
+    let next = call(&waypoint, ANN, &chat_of(490)).await;
+    assert_eq!(next.status, 200, "{}", next.text());
+}
+
+#[tokio::test]
+async fn a_stop_takes_hold_of_running_streams() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let upstream = Upstream::start(move |_| {
+        Reply::stream()
+            .chunk(delta("one"))
+            .wait(&held)
+            .chunk(DONE)
+            .end()
+    })
+    .await;
+    let waypoint = start(&upstream, "").await;
+    let mut running = waypoint.workload(ANN).connect().await.unwrap();
+    running.send(&chat_stream("m")).await.unwrap();
+    running.head().await.unwrap();
+    running.read_until("one").await.unwrap();
+    let stop = usage_limit(
+        "stop",
+        "llm: [{models: [m]}]\nrequests: {limit: 0, window: 1s}",
+    );
+    waypoint.reload(&llm(&upstream, &stop)).await;
+    running.read_until("policy_revoked").await.unwrap();
+    let refused = call(&waypoint, BOB, &chat("m")).await;
+    assert_eq!(refused.code(), "insufficient_quota");
+    // Another model is not meant.
+    gate.open();
+    assert_eq!(call(&waypoint, BOB, &chat_stream("n")).await.status, 200);
+}
+
+#[tokio::test]
+async fn calls_at_the_same_time_are_counted() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let upstream = Upstream::start(move |_| {
+        Reply::stream()
+            .chunk(delta("one"))
+            .wait(&held)
+            .chunk(DONE)
+            .end()
+    })
+    .await;
+    let limit = usage_limit("one", "per: [Principal]\nconcurrency: 1");
+    let waypoint = Arc::new(start(&upstream, &limit).await);
+    let mut running = waypoint.workload(ANN).connect().await.unwrap();
+    running.send(&chat_stream("m")).await.unwrap();
+    running.head().await.unwrap();
+    running.read_until("one").await.unwrap();
+    let refused = call(&waypoint, ANN, &chat_stream("m")).await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.code(), "rate_limit_exceeded");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    gate.open();
+    assert_eq!(call(&waypoint, BOB, &chat_stream("m")).await.status, 200);
+    running.read_until("[DONE]").await.unwrap();
+    // Who leaves makes room too.
+    drop(running);
+    until("there is room again", || async {
+        let answer = call(&waypoint, ANN, &chat_stream("m")).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn on_trial_nothing_is_refused() {
+    let upstream = Upstream::always(chat_stream_answer()).await;
+    let limit = usage_limit(
+        "trial",
+        "mode: DryRun\nrequests: {limit: 1, window: 1h}\ntokens: {limit: 100, window: 1h}\nonExceeded: Cut",
+    );
+    let waypoint = start(&upstream, &limit).await;
+    for number in 0..3 {
+        let answer = call(&waypoint, ANN, &chat_stream("m")).await;
+        assert!(answer.text().ends_with(DONE), "{}", answer.text());
+        let event = waypoint.event(&answer).await;
+        let told = event["would_deny"][0]["kind"] == "UsageLimit";
+        assert_eq!(told, number > 0, "{number}: {event}");
+        assert_eq!(event["decision"], "allow", "{event}");
+    }
+}
+
+#[tokio::test]
+async fn tools_have_limits_too() {
+    let upstream = Upstream::start(|seen| {
+        let message = seen.json();
+        Reply::json(&json!({"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}}))
+    })
+    .await;
+    let limit = usage_limit(
+        "dear",
+        "mcp: [{servers: [tools], methods: [{name: tools/call, params: [dear]}]}]\nper: [Principal, Tool]\nrequests: {limit: 1, window: 30s}",
+    );
+    let waypoint = Setup::new(&[mcp_proxy("tools", &upstream, ""), limit].concat())
+        .start()
+        .await;
+    let tool = |name: &str| {
+        let params = json!({"name": name, "arguments": {}});
+        Request::post("/mcp/tools/", legacy(7, "tools/call", &params))
+    };
+    assert_eq!(call(&waypoint, ANN, &tool("dear")).await.status, 200);
+    let refused = call(&waypoint, ANN, &tool("dear")).await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    assert!(refused.header("retry-after").is_some());
+    let error = refused.json();
+    assert_eq!(error["id"], 7);
+    assert_eq!(
+        error["error"]["data"]["code"], "rate_limit_exceeded",
+        "{error}"
+    );
+    let event = waypoint.event(&refused).await;
+    assert_eq!(event["by"]["kind"], "UsageLimit", "{event}");
+    for (who, name) in [(ANN, "cheap"), (BOB, "dear"), (ANN, "cheap")] {
+        assert_eq!(
+            call(&waypoint, who, &tool(name)).await.status,
+            200,
+            "{name}"
+        );
+    }
+    assert_eq!(upstream.seen().len(), 4);
+}

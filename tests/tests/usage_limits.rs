@@ -1,5 +1,7 @@
 //! Usage limits: reserved before a call, settled after it, and streams that are cut.
 
+mod storm;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -107,9 +109,14 @@ async fn what_was_not_used_comes_back() {
     for number in 1..=5 {
         let answer = call(&waypoint, ANN, &chat_of(900)).await;
         assert_eq!(answer.status, 200, "{number}: {}", answer.text());
+        assert_eq!(answer.header("x-ratelimit-limit-tokens"), Some("1000"));
+        let left = (1000 - 18 * number).to_string();
+        assert_eq!(answer.header("x-ratelimit-remaining-tokens"), Some(&*left));
+        assert!(answer.header("x-ratelimit-reset-tokens").is_some());
     }
     let refused = call(&waypoint, ANN, &chat_of(900)).await;
     assert_eq!(refused.code(), "insufficient_quota", "{}", refused.text());
+    assert_eq!(refused.header("x-ratelimit-remaining-tokens"), Some("910"));
     // A smaller one fits.
     assert_eq!(call(&waypoint, ANN, &chat_of(500)).await.status, 200);
     let never = call(&waypoint, ANN, &chat_of(2000)).await;

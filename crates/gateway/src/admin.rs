@@ -104,7 +104,13 @@ impl ServeHttp for Admin {
             (Port::Metrics, "/metrics" | "/stats/prometheus") => answer(
                 StatusCode::OK,
                 "text/plain; version=0.0.4; charset=utf-8",
-                self.waypoint.recorder.metrics.render(),
+                {
+                    let metrics = &self.waypoint.recorder.metrics;
+                    let buckets = self.waypoint.limits.buckets();
+                    let buckets = i64::try_from(buckets).unwrap_or(i64::MAX);
+                    metrics.limit_buckets.set(buckets);
+                    metrics.render()
+                },
             ),
             (Port::Ready, "/healthz/ready") => self.ready(),
             (Port::Admin, path) => {

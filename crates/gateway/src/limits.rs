@@ -9,7 +9,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use waypoint_policy::limit::{Exceeded, Now, OnExceeded, Subject, UsageLimit, bucket_key};
+use waypoint_policy::limit::{Exceeded, Now, OnExceeded, Rates, Subject, UsageLimit, bucket_key};
 use waypoint_policy::{By, Code, Effect, Mode, Refusal, RuleName};
 
 pub(crate) use estimate::Estimate;
@@ -56,10 +56,9 @@ impl Limits {
     /// The present, as meters count it.
     fn now(&self) -> Now {
         let elapsed = self.started.elapsed().as_nanos();
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         Now {
             monotonic_ns: i64::try_from(elapsed).unwrap_or(i64::MAX),
-            unix_s: unix.map_or(0, |since| since.as_secs()),
+            unix_s: unix_seconds(),
         }
     }
 
@@ -93,7 +92,7 @@ impl Limits {
                         Mode::Enforce => limit.on_exceeded,
                         Mode::DryRun => OnExceeded::Reject,
                     };
-                    let part = Part::new(limit.name.clone(), held, on_exceeded);
+                    let part = Part::new(limit, held, on_exceeded);
                     let part = reservation.add(part);
                     take(limit, part, now, ask).err()
                 }
@@ -147,6 +146,12 @@ impl Limits {
     }
 }
 
+/// Seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
 /// Whether a limit stops everything it is about, at once.
 pub(crate) fn is_stop(limit: &UsageLimit) -> bool {
     limit.mode == Mode::Enforce
@@ -167,14 +172,22 @@ fn take(limit: &UsageLimit, part: &mut Part, now: Now, ask: Ask) -> Result<(), R
     if let Some(requests) = &limit.requests {
         let meter = requests.meter();
         let taken = meter.take(&part.held.bucket.requests, now, 1);
-        let taken = taken.map_err(|exceeded| refusal(limit, "requests", exceeded))?;
+        let taken = taken.map_err(|exceeded| {
+            let mut rates = Rates::default();
+            rates.add_requests(meter.left(&part.held.bucket.requests, now));
+            refusal(limit, "requests", exceeded).with_rates(rates)
+        })?;
         part.requests = Some((meter, taken));
     }
     if let Some(tokens) = &limit.tokens {
         let meter = tokens.meter();
         let units = tokens.count.of(ask.input, ask.output);
         let taken = meter.take(&part.held.bucket.tokens, now, units);
-        let taken = taken.map_err(|exceeded| refusal(limit, "tokens", exceeded))?;
+        let taken = taken.map_err(|exceeded| {
+            let mut rates = Rates::default();
+            rates.add_tokens(tokens.count, meter.left(&part.held.bucket.tokens, now));
+            refusal(limit, "tokens", exceeded).with_rates(rates)
+        })?;
         part.tokens = Some(TokenPart {
             meter,
             count: tokens.count,

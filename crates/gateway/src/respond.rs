@@ -5,14 +5,16 @@ use http::HeaderName;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
-use waypoint_llm::{Dialect, refusal_body, refusal_headers};
+use waypoint_llm::{Dialect, rate_headers, refusal_body, refusal_headers};
 use waypoint_mcp::McpRefusal;
+use waypoint_policy::limit::Rates;
 use waypoint_policy::{Code, Refusal};
 
 use crate::context::Context;
 use crate::exchange::Answer;
 use crate::ext_authz::Denial;
 use crate::headers;
+use crate::limits::unix_seconds;
 use crate::record::RequestId;
 
 /// How we name a request, to callers and to upstreams.
@@ -57,6 +59,14 @@ pub(crate) fn forwarded(
         .map_err(internal)?;
     context.change_answer(&mut head).map_err(internal)?;
     Ok(head)
+}
+
+/// Tells an LLM caller what is left of its limits.
+pub(crate) fn tell(head: &mut ResponseHeader, dialect: Dialect, rates: &Rates) -> Result<()> {
+    for (name, value) in rate_headers(dialect, rates, unix_seconds()) {
+        head.insert_header(name, value)?;
+    }
+    Ok(())
 }
 
 /// Writes a whole answer.
@@ -109,6 +119,9 @@ pub(crate) async fn refuse(
         Voice::Llm(dialect) => {
             for (name, value) in refusal_headers(refusal, id.as_str()) {
                 head.insert_header(name, value)?;
+            }
+            if let Some(rates) = &refusal.rates {
+                tell(&mut head, dialect, rates)?;
             }
             refusal_body(dialect, refusal, id.as_str())
         }

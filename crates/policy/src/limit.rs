@@ -8,6 +8,7 @@
 mod bucket;
 mod key;
 mod meter;
+mod rates;
 mod set;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use serde::{Serialize, Serializer};
 pub use bucket::{Bucket, Entry};
 pub use key::{Key, Subject, bucket_key};
 pub use meter::{Exceeded, Meter, Now, Taken};
+pub use rates::{Left, Rates};
 pub(crate) use set::LimitSet;
 
 use crate::{Mode, ObjectName, ObjectRef, Rule};

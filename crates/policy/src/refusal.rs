@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use crate::By;
+use crate::{By, limit::Rates};
 
 #[cfg(test)]
 mod tests;
@@ -341,6 +341,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// What decided, for the audit alone.
     pub by: Option<By>,
+    /// What is left of the limit that refused.
+    pub rates: Option<Box<Rates>>,
 }
 
 impl Refusal {
@@ -352,6 +354,7 @@ impl Refusal {
             message: Cow::Borrowed(code.message()),
             retry_after: None,
             by: None,
+            rates: None,
         }
     }
 
@@ -373,6 +376,13 @@ impl Refusal {
     #[must_use]
     pub fn decided_by(mut self, by: By) -> Self {
         self.by = Some(by);
+        self
+    }
+
+    /// The same refusal, telling what is left.
+    #[must_use]
+    pub fn with_rates(mut self, rates: Rates) -> Self {
+        self.rates = (!rates.is_empty()).then(|| Box::new(rates));
         self
     }
 

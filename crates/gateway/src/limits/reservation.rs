@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use waypoint_policy::limit::{Count, Exceeded, Meter, Now, OnExceeded, Taken, UsageLimit};
+use waypoint_policy::limit::{Count, Exceeded, Meter, Now, OnExceeded, Rates, Taken, UsageLimit};
 use waypoint_policy::{By, Code, Effect, Mode, ObjectName, Refusal, RuleName};
 
 use super::store::Held;
@@ -39,6 +39,7 @@ pub(crate) struct Reservation {
 #[derive(Debug)]
 pub(super) struct Part {
     name: ObjectName,
+    is_enforced: bool,
     pub(super) held: Arc<Held>,
     on_exceeded: OnExceeded,
     pub(super) tokens: Option<TokenPart>,
@@ -55,9 +56,10 @@ pub(super) struct TokenPart {
 
 impl Part {
     /// A part that holds nothing but its bucket, which it leaves when it is settled.
-    pub(super) fn new(name: ObjectName, held: Arc<Held>, on_exceeded: OnExceeded) -> Self {
+    pub(super) fn new(limit: &UsageLimit, held: Arc<Held>, on_exceeded: OnExceeded) -> Self {
         Self {
-            name,
+            name: limit.name.clone(),
+            is_enforced: limit.is_enforced(),
             held,
             on_exceeded,
             tokens: None,
@@ -123,6 +125,34 @@ impl Reservation {
                 let _lost = tokens.meter.charge(word, now, tokens.count.of(input, 0));
             }
         }
+    }
+
+    /// What is left of the limits in force.
+    pub(crate) fn rates(&self) -> Rates {
+        let now = self.limits.now();
+        let mut rates = Rates::default();
+        for part in self.parts.iter().filter(|part| part.is_enforced) {
+            let bucket = &part.held.bucket;
+            if let Some((meter, _)) = &part.requests {
+                rates.add_requests(meter.left(&bucket.requests, now));
+            }
+            if let Some(tokens) = &part.tokens {
+                rates.add_tokens(tokens.count, tokens.meter.left(&bucket.tokens, now));
+            }
+        }
+        rates
+    }
+
+    /// Settles now, and says what is left.
+    pub(crate) fn settle(mut self) -> Rates {
+        let now = self.limits.now();
+        for part in &self.parts {
+            part.settle(self.outcome, now);
+        }
+        let rates = self.rates();
+        // Nothing is left for the end of it.
+        self.parts.clear();
+        rates
     }
 
     /// Takes more for a stream that has written `output` tokens, if it holds less.

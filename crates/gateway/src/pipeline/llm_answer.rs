@@ -79,9 +79,9 @@ pub(super) async fn plain(
         if let Some(metered) = &mut metered {
             metered.answered(context.record.usage.as_ref());
         }
-        // Settled before the caller has its answer, who may at once send the next call.
-        drop(metered.take());
     }
+    // Settled before the caller has its answer, who may at once send the next call.
+    let rates = metered.map(|metered| metered.settle());
     // A page of some proxy on the way, or half an answer, says nothing an SDK could use.
     let is_foreign = is_error && !is_error_in_dialect(call.dialect, &body);
     let body = match is_foreign {
@@ -114,6 +114,9 @@ pub(super) async fn plain(
     if is_foreign {
         head.insert_header("content-type", "application/json")
             .map_err(internal)?;
+    }
+    if let Some(rates) = rates {
+        respond::tell(&mut head, call.dialect, &rates).map_err(internal)?;
     }
     if let Some(retry) = retry {
         retry.write(&mut head).map_err(internal)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use waypoint_config::{LlmRoute, Provider};
 use waypoint_llm::{Call, Candidate, Failure, Source, Stream, StreamError, Usage};
-use waypoint_policy::limit::Subject;
+use waypoint_policy::limit::{Rates, Subject};
 use waypoint_policy::{Code, Operation, Refusal};
 
 use super::llm::{query, targets};
@@ -122,6 +122,16 @@ impl Metered {
         }
     }
 
+    /// What is left of its limits.
+    pub(super) fn rates(&self) -> Rates {
+        self.reservation.rates()
+    }
+
+    /// Settles, and says what is left.
+    pub(super) fn settle(self) -> Rates {
+        self.reservation.settle()
+    }
+
     /// A stream has ended, in whatever way: what came of it was counted.
     pub(super) fn ended(&mut self, usage: &Usage) {
         match usage.source {
@@ -184,10 +194,8 @@ pub(super) fn push(
 /// Where the first event ends: after its empty line, or with the bytes.
 fn event_end(bytes: &[u8]) -> usize {
     let mut ends = memchr::memchr_iter(b'\n', bytes).map(|at| at + 1);
-    let end = ends.find(|&end| match bytes.get(end..) {
-        Some([b'\n', ..] | [b'\r', b'\n', ..]) => true,
-        _ => false,
-    });
+    let is_empty = |rest: &[u8]| matches!(rest, [b'\n', ..] | [b'\r', b'\n', ..]);
+    let end = ends.find(|&end| bytes.get(end..).is_some_and(is_empty));
     end.map_or(bytes.len(), |end| match bytes.get(end) {
         Some(b'\n') => end + 1,
         _ => end + 2,

@@ -120,6 +120,9 @@ pub(super) async fn relay(
     let mut head = respond::forwarded(&mut answer, own_key, context)?;
     head.insert_header(respond::PROVIDER_REQUEST_ID, context.record.id.as_str())
         .map_err(internal)?;
+    if let Some(metered) = &metered {
+        respond::tell(&mut head, call.dialect, &metered.rates()).map_err(internal)?;
+    }
     head.insert_header("x-accel-buffering", "no")
         .map_err(internal)?;
     head.insert_header("transfer-encoding", "chunked")

@@ -15,7 +15,7 @@ use waypoint_wire::jsonrpc::{self, Message};
 use waypoint_wire::sse;
 
 use super::llm_answer;
-use super::mcp::{Answered, Forward, Reserved};
+use super::mcp::{Answered, Forward};
 use super::mcp_refuse::refuse;
 use super::mcp_scope::{Deed, Resolved, Scope};
 use super::stream::{Next, Waiter, write};
@@ -40,13 +40,8 @@ pub(super) async fn deliver(
     resolved: Resolved,
     answered: Answered,
 ) -> Result<(), Refusal> {
-    let Answered {
-        answer,
-        deadline,
-        reserved,
-    } = answered;
     let id = forward.call.as_ref().and_then(|call| call.id.clone());
-    let is_stream = answer.header("content-type").is_some_and(|media| {
+    let is_stream = answered.answer.header("content-type").is_some_and(|media| {
         media
             .trim_start()
             .to_ascii_lowercase()
@@ -55,16 +50,11 @@ pub(super) async fn deliver(
     let delivered = match is_stream {
         true => {
             Box::pin(stream(
-                waypoint, session, context, route, forward, resolved, answer, reserved,
+                waypoint, session, context, route, forward, resolved, answered,
             ))
             .await
         }
         false => {
-            let answered = Answered {
-                answer,
-                deadline,
-                reserved,
-            };
             Box::pin(plain(
                 waypoint, session, context, &forward, resolved, answered,
             ))
@@ -242,9 +232,13 @@ async fn stream(
     route: &McpRoute,
     forward: Box<Forward>,
     mut resolved: Resolved,
-    mut answer: Box<Answer>,
-    mut reserved: Reserved,
+    answered: Answered,
 ) -> Result<(), Refusal> {
+    let Answered {
+        mut answer,
+        mut reserved,
+        ..
+    } = answered;
     let Forward {
         scope, call, deeds, ..
     } = *forward;

@@ -48,6 +48,7 @@ pub(crate) struct Metrics {
     streams_ended: IntCounterVec,
     keys_fetched: IntCounterVec,
     pub(crate) generation: IntGauge,
+    pub(crate) limit_buckets: IntGauge,
     pub(crate) rejected: IntCounter,
     pub(crate) audit_lost: IntCounter,
 }
@@ -160,6 +161,13 @@ impl Metrics {
                 "waypoint_jwks_fetches_total",
                 "Attempts to fetch the keys of tokens, by the place as configured (or that of the issuer's OpenID configuration) and result (ok, failed).",
                 &["uri", "result"],
+            ),
+            limit_buckets: register(
+                &registry,
+                IntGauge::new(
+                    "waypoint_limit_buckets",
+                    "Buckets of usage limits that are remembered.",
+                ),
             ),
             generation: register(
                 &registry,

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Calendar, Period};
+use super::{Calendar, Left, Period};
 
 /// The present, by both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +210,16 @@ impl Meter {
         }
     }
 
+    /// What callers are told of it.
+    #[must_use]
+    pub fn left(&self, word: &AtomicU64, now: Now) -> Left {
+        Left {
+            limit: self.capacity(),
+            remaining: u64::try_from(self.remaining(word, now)).unwrap_or(0),
+            reset: self.reset(word, now),
+        }
+    }
+
     /// Whether a bucket that is forgotten now would say the same anew.
     #[must_use]
     pub fn is_unused(&self, word: &AtomicU64, now: Now) -> bool {
@@ -228,12 +238,6 @@ impl Meter {
             Self::Rate { burst, .. } => burst,
             Self::Budget { limit, .. } => limit,
         }
-    }
-
-    /// Whether what is used up comes back all at once and late, rather than evenly.
-    #[must_use]
-    pub fn is_budget(&self) -> bool {
-        matches!(self, Self::Budget { .. })
     }
 
     fn period(&self, word: &AtomicU64, now: Now) -> u32 {

@@ -176,3 +176,46 @@ fn what_is_said_without_the_head() {
     assert_eq!(blind(IstioAction::Allow, unusable.clone()), dropped);
     assert_eq!(blind(IstioAction::Deny, unusable), not_kept);
 }
+
+/// A CUSTOM rule that is met denies, unless its own provider was asked and allowed.
+#[test]
+fn what_a_provider_said() {
+    let policy = Written {
+        name: "p".into(),
+        target: 0,
+        action: IstioAction::Custom,
+        provider: Some("own"),
+        mode: Mode::Enforce,
+        rules: vec![WrittenRule::default()],
+    };
+    let set = set(&[policy]);
+    let target = set.target(&object(0)).unwrap();
+    let said = |provider: &str, allows| CustomVerdict {
+        provider: provider.into(),
+        allows,
+    };
+    for (case, custom, denies) in [
+        ("nobody was asked", vec![], true),
+        ("it denied", vec![said("own", false)], true),
+        ("another allowed", vec![said("other", true)], true),
+        ("it allowed", vec![said("own", true)], false),
+    ] {
+        let request = Request {
+            custom: &custom,
+            ..bare()
+        };
+        let expected = match denies {
+            true => Outcome::Matched,
+            false => Outcome::NotMatched {
+                field: "provider".into(),
+                expected: "a denial by own".into(),
+                actual: "it allowed".into(),
+            },
+        };
+        let trace = set.explain_istio(&request, &[target]);
+        assert_eq!(trace[0].outcome, expected, "{case}");
+        assert_eq!(trace[0].effect, crate::Does::Custom, "{case}");
+        let verdict = set.authorize(&request, &[target]);
+        assert_eq!(verdict.denied().is_some(), denies, "{case}");
+    }
+}

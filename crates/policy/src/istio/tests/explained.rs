@@ -219,3 +219,41 @@ fn what_a_provider_said() {
         assert_eq!(verdict.denied().is_some(), denies, "{case}");
     }
 }
+
+/// A workload has one provider; where its policies name several, nobody is asked, and what their
+/// rules match is denied whatever anybody said.
+#[test]
+fn providers_that_differ() {
+    let custom = |name: &str, target, provider| Written {
+        name: name.into(),
+        target,
+        action: IstioAction::Custom,
+        provider: Some(provider),
+        mode: Mode::Enforce,
+        rules: vec![WrittenRule::default()],
+    };
+    let allows = ["one", "two"].map(|provider| CustomVerdict {
+        provider: provider.into(),
+        allows: true,
+    });
+    for (case, target, provider, is_denied) in [
+        ("the same at one object", 0, "one", false),
+        ("the same at two", 1, "one", false),
+        ("two at one object", 0, "two", true),
+        ("two at two", 1, "two", true),
+    ] {
+        let set = set(&[custom("p", 0, "one"), custom("q", target, provider)]);
+        let targets: Vec<TargetId> = [0, target]
+            .iter()
+            .filter_map(|target| set.target(&object(*target)))
+            .collect();
+        let calls = set.custom(&bare(), &targets);
+        assert_eq!(calls.is_empty(), is_denied, "{case}");
+        let request = Request {
+            custom: &allows,
+            ..bare()
+        };
+        let verdict = set.authorize(&request, &targets);
+        assert_eq!(verdict.denied().is_some(), is_denied, "{case}");
+    }
+}

@@ -193,8 +193,8 @@ fn decides_http() {
         ("another method", Strict, full(), ME, ask("POST", "semgrep.dev", "/api/x", 443), no),
         ("allow minds the case of a method", Strict, full(), ME, ask("get", "semgrep.dev", "/api/x", 443), no),
         ("deny does not", Observe, deny_method("POST"), ME, ask("post", "h", "/", 443), denied),
-        ("a denied method spares others", Graduated, deny_method("POST"), ME, get("h", "/"), GRADUATED),
-        ("every method is denied", Graduated, deny_method("*"), ME, get("h", "/"), denied),
+        ("a denied method spares others", Observe, deny_method("POST"), ME, get("h", "/"), "allow by Posture Observe; would deny: Posture Graduated"),
+        ("every method is denied", Observe, deny_method("*"), ME, get("h", "/"), denied),
         ("a denied host has no second spelling", Observe, deny(http(hosts(&["evil.example"]))), ME, get("Evil.Example.", "/"), denied),
         ("any method", Strict, allow(http(HttpBlock { methods: Some(vec!["*".into()]), ..hosts(&["h"]) })), ME, get("h", "/"), BY_R),
     ]);

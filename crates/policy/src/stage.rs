@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use crate::{By, Kind};
 
+#[cfg(test)]
+mod tests;
+
 /// What a request passes, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

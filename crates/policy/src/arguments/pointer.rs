@@ -40,12 +40,6 @@ pub enum PointerError {
 }
 
 impl Pointer {
-    /// As it was written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
     pub(super) fn segments(&self) -> &[Segment] {
         &self.segments
     }
@@ -98,6 +92,7 @@ fn index(segment: &str) -> Option<usize> {
     (digits && !leading).then(|| segment.parse().ok()).flatten()
 }
 
+/// As it was written.
 impl fmt::Display for Pointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

@@ -129,7 +129,7 @@ pub(super) fn each(
                 more
             });
             match (whole, some) {
-                (None, _) => more && see(Found::Unreadable),
+                (None, _) => see(Found::Unreadable),
                 // No element is no value: an empty list may mean everything to a tool.
                 (Some(()), false) => see(Found::Absent),
                 (Some(()), true) => more,

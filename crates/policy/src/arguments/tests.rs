@@ -171,6 +171,28 @@ fn constraints() {
     }
 }
 
+/// The docs of [`Constraint`]: `type` alone says no to another type; beside any other field another
+/// type is a wrong one, so that a Deny is not passed by an array around what it speaks of.
+#[rustfmt::skip]
+#[test]
+fn another_type_beside_any_other_field() {
+    for (case, constraint, kind, other) in [
+        ("in", is_in(&["evil"]), JsonType::String, r#"["evil"]"#),
+        ("notIn", not_in(&["good"]), JsonType::String, r#"["evil"]"#),
+        ("pattern", pattern("evil"), JsonType::String, r#"["evil"]"#),
+        ("min", between("1", ""), JsonType::Number, "[5]"),
+        ("max", between("", "9"), JsonType::Number, "[5]"),
+        ("minLength", long(Some(1), None), JsonType::String, "[5]"),
+        ("maxLength", long(None, Some(9)), JsonType::String, "[5]"),
+    ] {
+        let json = format!(r#"{{"a":{other}}}"#);
+        let arguments = Arguments::Json(json.as_bytes());
+        let constraint = Constraint { is: Some(kind), ..constraint };
+        assert_eq!(check("/a", constraint, arguments), WRONG, "{case}");
+        assert_eq!(check("/a", is(kind), arguments), FAILS, "{case} without it");
+    }
+}
+
 #[rustfmt::skip]
 #[test]
 fn places() {
@@ -182,6 +204,7 @@ fn places() {
         ("an empty key", "/", r#"{"":"ok"}"#, HOLDS),
         ("a key of digits", "/0", r#"{"0":"ok"}"#, HOLDS),
         ("the whole", "", r#""ok""#, HOLDS),
+        ("the first index", "/a/0", r#"{"a":["ok",1]}"#, HOLDS),
         ("an index", "/a/1", r#"{"a":[1,"ok",2]}"#, HOLDS),
         ("behind the last", "/a/2", r#"{"a":[1,"ok"]}"#, absent),
         ("the dash", "/a/-", r#"{"a":["ok"]}"#, absent),
@@ -294,10 +317,9 @@ fn pointers_and_patterns_that_are_none() {
     ] {
         assert_eq!(text.parse::<Pointer>(), Err(expected), "{text}");
     }
-    assert_eq!(
-        "/a".repeat(65).parse::<Pointer>(),
-        Err(PointerError::TooDeep)
-    );
+    let deep = |segments: usize| "/a".repeat(segments).parse::<Pointer>();
+    assert_eq!(deep(64).map(|deep| deep.to_string()), Ok("/a".repeat(64)));
+    assert_eq!(deep(65), Err(PointerError::TooDeep));
     for (text, expected) in [
         ("(", "not a regular expression: unclosed group"),
         (
@@ -310,6 +332,14 @@ fn pointers_and_patterns_that_are_none() {
         let error = text.parse::<TextPattern>().unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
     }
+}
+
+#[test]
+fn constraints_are_the_same_if_their_patterns_are_written_alike() {
+    assert_eq!(pattern("^src/"), pattern("^src/"));
+    assert_ne!(pattern("^src/"), pattern("^src"));
+    // What they find does not count.
+    assert_ne!(pattern("a"), pattern("[a]"));
 }
 
 proptest! {

@@ -1,5 +1,8 @@
 use super::*;
-use crate::{Arguments, Caller, Kind, MethodRule, ObjectName, ProviderId, ServerId};
+use crate::{
+    Arguments, Caller, Kind, MethodRule, ObjectName, Posture, Principal, ProviderId, ServerId,
+    Settings, SpiffeId,
+};
 
 /// How many combinations a rule is filed under, at one target.
 fn filed(rule: &Rule) -> usize {
@@ -107,5 +110,36 @@ fn an_entry_asks_for_its_own_part_of_a_list() {
         };
         let matches = entry.matches(&rule, Effect::Allow, &asked);
         assert_eq!(matches, expected, "{second}");
+    }
+}
+
+/// Each of many service accounts finds its own rules, and those of no other.
+#[test]
+fn accounts_are_told_apart_by_both_names() {
+    let mut callers = Callers::default();
+    let names = |at: u32| (format!("n{}", at / 40), format!("s{}", at % 40));
+    let sets: Vec<CallerSet> = (0..1600)
+        .map(|at| {
+            let (namespace, name) = names(at);
+            let caller = Caller {
+                service_account: Some((namespace.into(), name.into())),
+                ..Caller::default()
+            };
+            callers.single(&caller, Effect::Allow)
+        })
+        .collect();
+    let settings = Settings {
+        posture: Posture::Strict,
+        namespace: "infra".into(),
+        trust_domains: vec!["td".into()],
+    };
+    for (at, set) in (0..).zip(sets) {
+        let (namespace, name) = names(at);
+        let id = SpiffeId::of_workload("td", &namespace, &name);
+        let principal = id.map_or(Principal::Anonymous, Principal::Workload);
+        let mut found = CallerSets::new();
+        let who = Who::new(&principal, &settings);
+        callers.find(who.as_ref(), None, &mut found);
+        assert_eq!(found.as_slice(), [set, ANYONE], "{namespace}/{name}");
     }
 }

@@ -119,7 +119,7 @@ impl Place<'_> {
 
 /// What a rule says, whatever the order in which it says it.
 #[derive(PartialEq, Eq, Hash)]
-struct Form(IstioAction, bool, String);
+struct Form(IstioAction, Mode, String);
 
 impl Form {
     fn of(place: Place<'_>) -> Self {
@@ -143,7 +143,7 @@ impl Form {
         } = place.rule;
         let text = format!("{};{};{}", side(from), side(to), tests(when));
         let Place { policy, .. } = place;
-        Self(policy.action, policy.mode == Mode::DryRun, text)
+        Self(policy.action, policy.mode, text)
     }
 }
 
@@ -281,8 +281,6 @@ impl IstioRule {
         };
         let principal = id.map_or(Principal::Anonymous, Principal::Workload);
         show(&Request {
-            port: 0,
-            method: "",
             host: &host,
             path: &path,
             ..Request::of(&principal)

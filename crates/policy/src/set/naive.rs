@@ -484,7 +484,8 @@ fn argument(argument: &Argument, effect: Effect, given: &Arguments<'_>) -> bool 
         Arguments::Json(json) => serde_json::from_slice(json).unwrap(),
     };
     // Pointers of the laws have no escapes.
-    let pointer: Vec<&str> = argument.pointer.as_str().split('/').skip(1).collect();
+    let pointer = argument.pointer.to_string();
+    let pointer: Vec<&str> = pointer.split('/').skip(1).collect();
     let holds = |place: &Place<'_>| match place {
         None => !allow,
         Some(None) => argument.constraint.optional,

@@ -29,6 +29,7 @@ fn numbers_compare_exactly() {
         for (j, right) in sorted.iter().enumerate() {
             let (a, b): (Number, Number) = (left.parse().unwrap(), right.parse().unwrap());
             assert_eq!(a.cmp(&b), i.cmp(&j), "{left} {right}");
+            assert_eq!((a < b, a == b), (i < j, i == j), "{left} {right}");
         }
     }
     for same in [

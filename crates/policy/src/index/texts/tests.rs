@@ -32,6 +32,20 @@ proptest! {
     }
 }
 
+/// A look-up tries each length that is in use, so their number has a bound whatever is filed.
+#[test]
+fn long_ends_share_their_lengths() {
+    let mut texts = Texts::default();
+    for bytes in 1..=400 {
+        let end = "a".repeat(bytes);
+        texts.intern(&format!("{end}*").parse().unwrap());
+        texts.intern(&format!("*{end}").parse().unwrap());
+    }
+    let lengths: Vec<usize> = (1..=64).chain((72..=256).step_by(8)).collect();
+    assert_eq!(texts.prefixes.lengths, lengths);
+    assert_eq!(texts.suffixes.lengths, lengths);
+}
+
 #[test]
 fn tells_names_apart() {
     let mut texts = Texts::default();

@@ -58,3 +58,35 @@ fn others_are_not_looked_at() {
         "what cannot be read"
     );
 }
+
+/// Claims are told apart by the whole way to them, not by its first name alone.
+#[test]
+fn claims_inside_the_same_one_are_told_apart() {
+    let mut tokens = Tokens::default();
+    for (inner, value) in [("a", "v"), ("b", "w")] {
+        let token = Token {
+            issuer: "i".into(),
+            claims: vec![ClaimRule {
+                path: vec!["c".into(), inner.into()],
+                values: vec![value.parse().unwrap()],
+            }],
+        };
+        let caller = Caller {
+            jwt: Some(token.clone()),
+            ..Caller::default()
+        };
+        tokens.file(&token, &Member::new(caller, Effect::Allow));
+    }
+    for (claim, expected) in [
+        (json!({"a": "v"}), 1),
+        (json!({"b": "w"}), 1),
+        (json!({"a": "v", "b": "w"}), 2),
+        (json!({"a": "w", "b": "v"}), 0),
+    ] {
+        let claims = json!({"iss": "i", "c": claim});
+        let claims = Claims(claims.as_object().unwrap().clone());
+        let mut count = 0;
+        tokens.find(&claims, |members| count += members.len());
+        assert_eq!(count, expected, "{claims:?}");
+    }
+}

@@ -158,7 +158,6 @@ impl Shown {
         Some(Request {
             port: self.port,
             method: &self.method,
-            host: "",
             path: &self.path,
             ..Request::of(self.principal.as_ref()?)
         })

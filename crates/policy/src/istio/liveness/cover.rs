@@ -2,6 +2,9 @@
 
 use super::super::{Attribute, IstioRule, Test, TextMatch, Value};
 
+#[cfg(test)]
+mod tests;
+
 /// Values that are compared with each other at most, for two lists of them.
 const PAIRS_MAX: usize = 1 << 16;
 
@@ -72,7 +75,7 @@ impl Value {
             {
                 true
             }
-            (Self::Text(own), Self::Text(other)) => text_covers(own, other, attribute),
+            (Self::Text(own), Self::Text(other)) => text_covers(own, other),
             // A path is never empty where a template matches it.
             (Self::Text(TextMatch::Present), Self::Template(_)) => true,
             (Self::Text(TextMatch::Prefix(prefix)), Self::Template(template)) => {
@@ -92,30 +95,22 @@ impl Value {
                     issuer: other_issuer,
                     subject: other_subject,
                 },
-            ) => {
-                text_covers(issuer, other_issuer, attribute)
-                    && text_covers(subject, other_subject, attribute)
-            }
+            ) => text_covers(issuer, other_issuer) && text_covers(subject, other_subject),
             (Self::Network(own), Self::Network(other)) => own.contains(other),
             (own, other) => own == other,
         }
     }
 }
 
-fn text_covers(own: &TextMatch, other: &TextMatch, attribute: &Attribute) -> bool {
+fn text_covers(own: &TextMatch, other: &TextMatch) -> bool {
     match (own, other) {
         (TextMatch::Present, TextMatch::Present) => true,
         (
             TextMatch::Present,
             TextMatch::Exact(text) | TextMatch::Prefix(text) | TextMatch::Suffix(text),
         ) => !text.is_empty(),
-        (TextMatch::Prefix(own) | TextMatch::Suffix(own), TextMatch::Present) => own.is_empty(),
-        (TextMatch::Exact(own), TextMatch::Exact(other)) => own == other,
-        // Case does not count for hosts, whose values are in lower case.
-        (own, TextMatch::Exact(other)) if *attribute != Attribute::Host => {
-            own.matches(other.as_bytes())
-        }
-        (own, TextMatch::Exact(other)) => own.matches_any_case(other.as_bytes()),
+        // Where case does not count, as for hosts, values are in lower case.
+        (own, TextMatch::Exact(other)) => own.matches(other.as_bytes()),
         (TextMatch::Prefix(own), TextMatch::Prefix(other)) => other.starts_with(&**own),
         (TextMatch::Suffix(own), TextMatch::Suffix(other)) => other.ends_with(&**own),
         _ => false,

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::super::naive::{Fields, Written, WrittenRule};
 use super::super::tests::{Asked, asked, compiled, object, policies};
 use super::*;
-use crate::istio::Protocol;
+use crate::istio::{PathTemplate, Protocol};
 use crate::{PolicySet, Posture, Settings, TargetId};
 
 /// What a rule is turned into, so that rules that say the same, less, or nothing are often met.
@@ -325,6 +325,46 @@ fn rules_that_never_match() {
             "never ports",
         ),
         (
+            "two methods of one operation",
+            Allow,
+            in_to(both(
+                field("methods", &["GET"], &[]),
+                field("methods", &["PUT"], &[]),
+            )),
+            "never methods",
+        ),
+        (
+            "two paths",
+            Allow,
+            in_to(both(
+                field("paths", &["/a"], &[]),
+                field("paths", &["/b"], &[]),
+            )),
+            "never paths",
+        ),
+        (
+            "two ports",
+            Allow,
+            in_to(both(
+                field("ports", &["80"], &[]),
+                field("ports", &["81"], &[]),
+            )),
+            "never ports",
+        ),
+        (
+            "the same twice",
+            Allow,
+            in_to(
+                [("methods", "PUT"), ("paths", "/a"), ("ports", "80")]
+                    .into_iter()
+                    .flat_map(|(name, value)| {
+                        both(field(name, &[value], &[]), field(name, &[value], &[]))
+                    })
+                    .collect(),
+            ),
+            "",
+        ),
+        (
             "one of two sources",
             Allow,
             rule(
@@ -406,6 +446,8 @@ fn rules_that_say_nothing_new() {
     let to = |path: &str| field("paths", &[path], &[]);
     let simple = |id: &str, path: &str| rule(&[by(id)], &[to(path)], vec![]);
     let (x, y) = ("td/ns/a/sa/x", "td/ns/a/sa/y");
+    let host = || field("hosts", &["a.example"], &[]);
+    let within = || field("namespaces", &["n"], &[]);
     let anything = || rule(&[], &[], vec![]);
     let two = |first: &str, second: &str| rule(&[by(first), by(second)], &[], vec![]);
     for (case, policies, expected) in [
@@ -440,6 +482,22 @@ fn rules_that_say_nothing_new() {
             vec![
                 policy("a", 0, Allow, vec![simple(x, "/a/b")]),
                 policy("d", 0, Deny, vec![rule(&[], &[to("/a/*")], vec![])]),
+            ],
+            vec!["a 0: denied d rule[0]"],
+        ),
+        (
+            "a DENY of a host",
+            vec![
+                policy("a", 0, Allow, vec![rule(&[], &[host()], vec![])]),
+                policy("d", 0, Deny, vec![rule(&[], &[host()], vec![])]),
+            ],
+            vec!["a 0: denied d rule[0]"],
+        ),
+        (
+            "a DENY of a namespace",
+            vec![
+                policy("a", 0, Allow, vec![rule(&[within()], &[], vec![])]),
+                policy("d", 0, Deny, vec![rule(&[within()], &[], vec![])]),
             ],
             vec!["a 0: denied d rule[0]"],
         ),
@@ -526,6 +584,21 @@ fn rules_that_say_nothing_new() {
             .into_iter()
             .filter(|one| one.contains("denied"));
         assert_eq!(denied.count(), 0, "{case}");
+    }
+}
+
+#[test]
+fn a_template_within_a_prefix() {
+    let to = |action, name: &str, path: &str| {
+        let rule = rule(&[], &[field("paths", &[path], &[])], vec![]);
+        compiled(&policy(name, 0, action, vec![rule]))
+    };
+    let mut allow = to(IstioAction::Allow, "a", "");
+    let template = PathTemplate::new("/a/{*}").unwrap();
+    allow.rules[0].to.as_mut().unwrap()[0][0].values = Some(vec![Value::Template(template)]);
+    for (denied, expected) in [("/a/*", &["a 0: denied d rule[0]"][..]), ("/a/b*", &[])] {
+        let policies = [allow.clone(), to(IstioAction::Deny, "d", denied)];
+        assert_eq!(found(&policies), expected, "{denied}");
     }
 }
 

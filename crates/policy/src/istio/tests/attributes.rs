@@ -233,6 +233,25 @@ fn of_a_request() {
     assert_eq!(headers.any("x-c", &mut |_| true), None);
 }
 
+/// What stands before the last address is what a caller may have written.
+#[test]
+fn the_last_address_of_a_list() {
+    for (value, expected) in [
+        ("192.0.2.7", Some("192.0.2.7")),
+        ("10.0.0.1, 192.0.2.7 ", Some("192.0.2.7")),
+        ("10.0.0.1,192.0.2.7:8443", Some("192.0.2.7")),
+        ("2001:db8::1", Some("2001:db8::1")),
+        ("[2001:db8::1]:443", Some("2001:db8::1")),
+        ("::ffff:192.0.2.7", Some("192.0.2.7")),
+        ("10.0.0.1, unknown", None),
+        ("10.0.0.1,", None),
+        ("", None),
+    ] {
+        let expected = expected.map(|address| address.parse().unwrap());
+        assert_eq!(last_forwarded(value), expected, "{value}");
+    }
+}
+
 /// An ALLOW rule is dropped by what nobody can evaluate; a DENY rule is read without it.
 #[test]
 fn what_cannot_be_evaluated() {

@@ -176,3 +176,84 @@ fn what_is_said_without_the_head() {
     assert_eq!(blind(IstioAction::Allow, unusable.clone()), dropped);
     assert_eq!(blind(IstioAction::Deny, unusable), not_kept);
 }
+
+/// A CUSTOM rule that is met denies, unless its own provider was asked and allowed.
+#[test]
+fn what_a_provider_said() {
+    let policy = Written {
+        name: "p".into(),
+        target: 0,
+        action: IstioAction::Custom,
+        provider: Some("own"),
+        mode: Mode::Enforce,
+        rules: vec![WrittenRule::default()],
+    };
+    let set = set(&[policy]);
+    let target = set.target(&object(0)).unwrap();
+    let said = |provider: &str, allows| CustomVerdict {
+        provider: provider.into(),
+        allows,
+    };
+    for (case, custom, denies) in [
+        ("nobody was asked", vec![], true),
+        ("it denied", vec![said("own", false)], true),
+        ("another allowed", vec![said("other", true)], true),
+        ("it allowed", vec![said("own", true)], false),
+    ] {
+        let request = Request {
+            custom: &custom,
+            ..bare()
+        };
+        let expected = match denies {
+            true => Outcome::Matched,
+            false => Outcome::NotMatched {
+                field: "provider".into(),
+                expected: "a denial by own".into(),
+                actual: "it allowed".into(),
+            },
+        };
+        let trace = set.explain_istio(&request, &[target]);
+        assert_eq!(trace[0].outcome, expected, "{case}");
+        assert_eq!(trace[0].effect, crate::Does::Custom, "{case}");
+        let verdict = set.authorize(&request, &[target]);
+        assert_eq!(verdict.denied().is_some(), denies, "{case}");
+    }
+}
+
+/// A workload has one provider; where its policies name several, nobody is asked, and what their
+/// rules match is denied whatever anybody said.
+#[test]
+fn providers_that_differ() {
+    let custom = |name: &str, target, provider| Written {
+        name: name.into(),
+        target,
+        action: IstioAction::Custom,
+        provider: Some(provider),
+        mode: Mode::Enforce,
+        rules: vec![WrittenRule::default()],
+    };
+    let allows = ["one", "two"].map(|provider| CustomVerdict {
+        provider: provider.into(),
+        allows: true,
+    });
+    for (case, target, provider, is_denied) in [
+        ("the same at one object", 0, "one", false),
+        ("the same at two", 1, "one", false),
+        ("two at one object", 0, "two", true),
+        ("two at two", 1, "two", true),
+    ] {
+        let set = set(&[custom("p", 0, "one"), custom("q", target, provider)]);
+        let targets: Vec<TargetId> = [0, target]
+            .iter()
+            .filter_map(|target| set.target(&object(*target)))
+            .collect();
+        let calls = set.custom(&bare(), &targets);
+        assert_eq!(calls.is_empty(), is_denied, "{case}");
+        let request = Request {
+            custom: &allows,
+            ..bare()
+        };
+        let verdict = set.authorize(&request, &targets);
+        assert_eq!(verdict.denied().is_some(), is_denied, "{case}");
+    }
+}

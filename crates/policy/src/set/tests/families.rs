@@ -174,12 +174,13 @@ fn decides_http() {
         port,
         external: true,
     };
-    let deny_post = || {
+    let deny_method = |method: &str| {
         deny(http(HttpBlock {
-            methods: Some(vec!["POST".into()]),
+            methods: Some(vec![method.into()]),
             ..HttpBlock::default()
         }))
     };
+    let denied = "deny forbidden by AgentPolicy infra/d rule r";
     check_all(vec![
         ("all fields", Strict, full(), ME, ask("GET", "semgrep.dev", "/api/x", 443), BY_R),
         ("host in another case", Strict, full(), ME, ask("GET", "SEMGREP.dev", "/api/x", 443), BY_R),
@@ -191,8 +192,10 @@ fn decides_http() {
         ("another port", Strict, full(), ME, ask("GET", "semgrep.dev", "/api/x", 80), no),
         ("another method", Strict, full(), ME, ask("POST", "semgrep.dev", "/api/x", 443), no),
         ("allow minds the case of a method", Strict, full(), ME, ask("get", "semgrep.dev", "/api/x", 443), no),
-        ("deny does not", Observe, deny_post(), ME, ask("post", "h", "/", 443), "deny forbidden by AgentPolicy infra/d rule r"),
-        ("a denied host has no second spelling", Observe, deny(http(hosts(&["evil.example"]))), ME, get("Evil.Example.", "/"), "deny forbidden by AgentPolicy infra/d rule r"),
+        ("deny does not", Observe, deny_method("POST"), ME, ask("post", "h", "/", 443), denied),
+        ("a denied method spares others", Observe, deny_method("POST"), ME, get("h", "/"), "allow by Posture Observe; would deny: Posture Graduated"),
+        ("every method is denied", Observe, deny_method("*"), ME, get("h", "/"), denied),
+        ("a denied host has no second spelling", Observe, deny(http(hosts(&["evil.example"]))), ME, get("Evil.Example.", "/"), denied),
         ("any method", Strict, allow(http(HttpBlock { methods: Some(vec!["*".into()]), ..hosts(&["h"]) })), ME, get("h", "/"), BY_R),
     ]);
 }

@@ -464,6 +464,8 @@ async fn running_streams_end_when_a_policy_no_longer_allows_them() {
     let cut = |metrics: waypoint_tests::waypoint::Metrics| {
         metrics.sum("waypoint_streams_ended_total", &labels)
     };
+    let ended = "waypoint_streams_ended_total";
+    waypoint.metric_reaches(ended, &labels, 1.0).await;
     assert_eq!(cut(waypoint.metrics().await), 1.0);
     let other = policy("some", &tools("slow", Some(BOB), "slow", ""));
     waypoint.reload(&[base, other].concat()).await;

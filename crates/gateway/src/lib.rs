@@ -16,7 +16,7 @@ mod ext_authz;
 mod facts;
 mod headers;
 mod jwt;
-mod limits;
+pub mod limits;
 mod listeners;
 mod mcp_session;
 mod mcp_tasks;

@@ -14,7 +14,7 @@ use waypoint_policy::{By, Code, Effect, Mode, Refusal, RuleName};
 
 pub(crate) use estimate::Estimate;
 use estimate::Estimates;
-pub(crate) use reservation::Reservation;
+pub use reservation::Reservation;
 use reservation::{Part, TokenPart};
 use store::{Buckets, Held, NotEntered};
 
@@ -27,16 +27,16 @@ const CONCURRENCY_WAIT: Duration = Duration::from_secs(1);
 
 /// What a call will use, as far as is known before it is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Ask {
+pub struct Ask {
     /// Input tokens.
-    pub(crate) input: u64,
+    pub input: u64,
     /// Output tokens.
-    pub(crate) output: u64,
+    pub output: u64,
 }
 
 /// All buckets of the process. Configurations come and go; buckets stay, by the names of limits.
 #[derive(Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     buckets: Buckets,
     estimates: Estimates,
     started: Instant,
@@ -73,7 +73,7 @@ impl Limits {
     ///
     /// # Errors
     /// The refusal of the first limit, by name, that has no room.
-    pub(crate) fn reserve<'l>(
+    pub fn reserve<'l>(
         self: &Arc<Self>,
         limits: impl IntoIterator<Item = &'l UsageLimit>,
         subject: &Subject<'_>,

@@ -28,7 +28,7 @@ enum Outcome {
 /// What a call holds. Dropping it settles: what was not used goes back, what was used beyond it is
 /// owed.
 #[derive(Debug)]
-pub(crate) struct Reservation {
+pub struct Reservation {
     limits: Arc<Limits>,
     parts: SmallVec<[Part; 2]>,
     ask: Ask,
@@ -97,7 +97,7 @@ impl Reservation {
     }
 
     /// The call is on its way: what it uses cannot be known until it answers.
-    pub(crate) fn sent(&mut self) {
+    pub fn sent(&mut self) {
         self.outcome = Outcome::Sent;
     }
 
@@ -107,7 +107,7 @@ impl Reservation {
     }
 
     /// The call used this; what is not known counts as it was estimated.
-    pub(crate) fn used(&mut self, input: Option<u64>, output: Option<u64>) {
+    pub fn used(&mut self, input: Option<u64>, output: Option<u64>) {
         self.outcome = Outcome::Used(Ask {
             input: input.unwrap_or(self.ask.input),
             output: output.unwrap_or(self.ask.output),
@@ -144,7 +144,7 @@ impl Reservation {
     }
 
     /// Settles now, and says what is left.
-    pub(crate) fn settle(mut self) -> Rates {
+    pub fn settle(mut self) -> Rates {
         let now = self.limits.now();
         for part in &self.parts {
             part.settle(self.outcome, now);

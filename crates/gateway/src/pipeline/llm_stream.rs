@@ -142,7 +142,7 @@ pub(super) async fn relay(
         context.record.downstream_gone = true;
         return Ok(());
     }
-    let _running = waypoint.recorder.metrics.stream("llm");
+    let running = waypoint.recorder.metrics.stream("llm");
     let mut out: Vec<Bytes> = Vec::new();
     let end = loop {
         let pushed = match waiter.next(session, &mut answer).await {
@@ -225,6 +225,7 @@ pub(super) async fn relay(
             refusal.code.as_str()
         }
     };
+    drop(running);
     waypoint.recorder.metrics.stream_ended("llm", how);
     Ok(())
 }

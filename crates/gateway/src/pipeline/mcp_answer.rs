@@ -265,7 +265,7 @@ async fn stream(
         context.record.downstream_gone = true;
         return Ok(());
     }
-    let _running = waypoint.recorder.metrics.stream("mcp");
+    let running = waypoint.recorder.metrics.stream("mcp");
     let mut out: Vec<Bytes> = Vec::new();
     let end = loop {
         let next = waiter.next(session, &mut answer).await;
@@ -348,6 +348,7 @@ async fn stream(
             code
         }
     };
+    drop(running);
     waypoint.recorder.metrics.stream_ended("mcp", how);
     Ok(())
 }

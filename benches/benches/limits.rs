@@ -1,0 +1,90 @@
+//! Reserving and settling by local limits, with 100,000 live buckets: the cost per limit.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use waypoint_gateway::limits::{Ask, Limits};
+use waypoint_policy::limit::{
+    Count, Dimension, OnExceeded, Period, Requests, Subject, Tokens, UsageLimit,
+};
+use waypoint_policy::{LlmBlock, Mode, ObjectName, Principal, Rule};
+
+const BUCKETS: usize = 100_000;
+
+fn limit(number: usize) -> UsageLimit {
+    let name = format!("limit-{number}");
+    let period = Period::Window(Duration::from_secs(86_400));
+    UsageLimit {
+        rule: Rule {
+            name: (&*name).into(),
+            from: None,
+            llm: vec![LlmBlock::default()],
+            mcp: Vec::new(),
+            http: Vec::new(),
+        },
+        name: ObjectName::new("agents", &name),
+        targets: Vec::new(),
+        mode: Mode::Enforce,
+        per: vec![Dimension::Principal, Dimension::Model],
+        tokens: Some(Tokens {
+            limit: 1_000_000_000,
+            period,
+            count: Count::Total,
+        }),
+        requests: Some(Requests {
+            limit: 1_000_000_000,
+            period,
+            burst: None,
+        }),
+        concurrency: Some(100),
+        on_exceeded: OnExceeded::Cut,
+    }
+}
+
+fn agent(number: usize) -> Principal {
+    let id = format!("spiffe://cluster.local/ns/agents/sa/agent-{number}");
+    Principal::Workload(id.parse().unwrap())
+}
+
+fn limits(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("limits");
+    let ask = Ask {
+        input: 300,
+        output: 1000,
+    };
+    for held in [1, 4] {
+        let store = Arc::new(Limits::default());
+        let all: Vec<UsageLimit> = (0..held).map(limit).collect();
+        let agents: Vec<Principal> = (0..BUCKETS / held).map(agent).collect();
+        let call = |principal: &Principal| {
+            let subject = Subject {
+                model: Some("gpt-4o"),
+                ..Subject::of(principal)
+            };
+            let mut reservation = store
+                .reserve(&all, &subject, black_box(ask), &mut Vec::new())
+                .unwrap();
+            reservation.sent();
+            reservation.used(Some(290), Some(40));
+        };
+        agents.iter().for_each(call);
+        let mut next = 0;
+        group.bench_function(
+            format!("reserve and settle, {held} of 100,000"),
+            |bencher| {
+                bencher.iter(|| {
+                    // Far apart in memory, as calls of many agents are.
+                    next = (next + 7919) % agents.len();
+                    call(&agents[next]);
+                });
+            },
+        );
+    }
+    group.finish();
+}
+
+criterion_group!(benches, limits);
+criterion_main!(benches);

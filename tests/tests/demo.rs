@@ -17,7 +17,7 @@ async fn the_demo_ends_well() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
-    for expected in ["allow", "deny", "as expected"] {
+    for expected in ["allow", "deny", "$0.000175", "as expected"] {
         assert!(said.contains(expected), "no {expected:?} in:\n{said}");
     }
     assert!(!said.contains("panicked"), "{said}");

@@ -30,6 +30,7 @@ mod mcp_items;
 mod path_modes;
 mod plain;
 mod plain_timeouts;
+mod prices;
 mod regressions;
 mod through;
 mod tls_upstreams;

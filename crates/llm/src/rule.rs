@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use waypoint_policy::{ObjectName, Operation, Pattern, ProviderId};
 
-use crate::{Allowances, Dialect, Failure};
+use crate::{Allowances, Dialect, Failure, Price, list_price};
 
 /// One rule of an LLM route: which models, which backends, how patiently.
 #[derive(Debug, Clone)]
@@ -171,6 +171,16 @@ impl Provider {
             Some(models) => models.resolve(requested),
         }
     }
+
+    /// What the tokens of a model cost, by the provider's own name of it: what the configuration
+    /// says, else the list price. `None` when nobody knows.
+    #[must_use]
+    pub fn price(&self, upstream_model: &str) -> Option<Price> {
+        let model = self.models.as_ref().and_then(|it| it.get(upstream_model));
+        model
+            .and_then(|model| model.price)
+            .or_else(|| list_price(self.dialect, upstream_model))
+    }
 }
 
 /// One model of a provider.
@@ -180,6 +190,8 @@ pub struct Model {
     pub name: Box<str>,
     /// Other names agents may use.
     pub aliases: Vec<Box<str>>,
+    /// What its tokens cost, where it is not the list price.
+    pub price: Option<Price>,
 }
 
 /// The models of a provider, by name and alias.
@@ -193,8 +205,11 @@ impl Models {
     /// The model's own name for a name or alias.
     #[must_use]
     pub fn resolve(&self, name: &str) -> Option<&str> {
-        let index = *self.by_name.get(name)?;
-        self.list.get(index).map(|model| &*model.name)
+        self.get(name).map(|model| &*model.name)
+    }
+
+    fn get(&self, name: &str) -> Option<&Model> {
+        self.list.get(*self.by_name.get(name)?)
     }
 
     /// The models, in the order they were written.

@@ -31,6 +31,14 @@ pub struct Usage {
     pub source: Source,
 }
 
+impl Usage {
+    /// Whether anything was counted.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.input.or(self.output).is_some()
+    }
+}
+
 /// Who counted the tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

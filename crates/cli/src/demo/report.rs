@@ -78,6 +78,7 @@ fn cells(row: &Played) -> Vec<Cell> {
         (Some(input), Some(output)) => format!("{input}+{output}"),
         _ => "-".into(),
     };
+    let cost = event.get("cost_usd").and_then(Value::as_f64);
     let time = event.get("duration_ms").and_then(Value::as_f64);
     let (mark, mark_tone) = match row.problems.is_empty() {
         true => ("✓", Tone::Good),
@@ -96,7 +97,8 @@ fn cells(row: &Played) -> Vec<Cell> {
         Cell::new(format!("{decision}{status}"), tone),
         by.into(),
         tokens.into(),
-        "-".into(),
+        cost.map_or_else(|| "-".into(), |cost| format!("${cost:.6}"))
+            .into(),
         number("/attempts")
             .filter(|n| *n > 0)
             .map_or_else(|| "-".into(), |n| n.to_string())

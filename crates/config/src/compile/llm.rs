@@ -202,34 +202,42 @@ fn models(list: &[raw::Model], at: At<'_>, out: &mut Diagnostics) -> llm::Models
             }
             seen.push(name);
         }
-        if let Some(price) = &model.price {
-            let at = at.key("price");
-            for (field, value) in [
-                ("input", &price.input),
-                ("cachedInput", &price.cached_input),
-                ("output", &price.output),
-            ] {
-                let decimal = |text: &str| {
-                    let digits = text.replacen('.', "", 1);
-                    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
-                };
-                if value.as_deref().is_some_and(|text| !decimal(text)) {
-                    let message = "a price is a decimal number of USD, such as \"2.50\"";
-                    out.error(at.key(field), "bad-value", message);
-                }
-            }
-        }
     }
-    list.iter()
-        .map(|model| llm::Model {
-            name: model.name.as_str().into(),
-            aliases: model
-                .aliases
-                .iter()
-                .map(|alias| alias.as_str().into())
-                .collect(),
-        })
-        .collect()
+    let compiled = list.iter().enumerate().map(|(index, model)| llm::Model {
+        name: model.name.as_str().into(),
+        aliases: model
+            .aliases
+            .iter()
+            .map(|alias| alias.as_str().into())
+            .collect(),
+        price: (model.price.as_ref())
+            .and_then(|given| price(given, at.index(index).key("price"), out)),
+    });
+    compiled.collect()
+}
+
+/// `None` when one of the numbers is none, which is reported.
+fn price(given: &raw::Price, at: At<'_>, out: &mut Diagnostics) -> Option<llm::Price> {
+    let mut read = |field: &str, text: &str| {
+        let price = text.parse::<llm::PerMillion>();
+        price
+            .map_err(|error| out.error(at.key(field), "bad-value", error.to_string()))
+            .ok()
+    };
+    let input = read("input", &given.input);
+    let mut optional = |field, text: Option<&str>| match text {
+        Some(text) => read(field, text).map(Some),
+        None => Some(None),
+    };
+    let cached_input = optional("cachedInput", given.cached_input.as_deref());
+    let cache_write = optional("cacheWrite", given.cache_write.as_deref());
+    let output = read("output", &given.output);
+    Some(llm::Price {
+        input: input?,
+        cached_input: cached_input?,
+        cache_write: cache_write?,
+        output: output?,
+    })
 }
 
 /// The routes of this waypoint.

@@ -1,6 +1,7 @@
 mod dead_values;
 mod limits;
 mod places;
+mod prices;
 
 use std::fs;
 use std::path::Path;

@@ -57,7 +57,7 @@ pub(crate) struct Model {
     /// Names callers may use for it.
     #[serde(default)]
     pub(crate) aliases: Vec<String>,
-    /// Read, not used yet.
+    /// Default the provider's list price, where we know it.
     pub(crate) price: Option<Price>,
 }
 
@@ -65,9 +65,13 @@ pub(crate) struct Model {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Price {
-    pub(crate) input: Option<String>,
+    pub(crate) input: String,
+    /// Read from the provider's cache; default as `input`.
     pub(crate) cached_input: Option<String>,
-    pub(crate) output: Option<String>,
+    /// Written to the provider's cache; default as `input`.
+    pub(crate) cache_write: Option<String>,
+    /// Reasoning included.
+    pub(crate) output: String,
 }
 
 /// Features that reach beyond one call; all off by default.

@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 use waypoint_config::{Credential, LlmRoute, Provider};
 use waypoint_llm::{
-    Allowances, Call, Candidate, Dialect, Failure, Plan, Retryable, candidates, classify, path_of,
-    plan, retry_verdict,
+    Allowances, Call, Candidate, Dialect, Failure, Plan, Price, Retryable, candidates, classify,
+    path_of, plan, retry_verdict,
 };
 use waypoint_policy::{Action, Code, Decision, Operation, Permit, Query, Refusal, TargetId};
 
@@ -264,6 +264,12 @@ pub(super) fn targets(route: &LlmRoute, provider: &Provider) -> SmallVec<[Target
     let mut targets = SmallVec::from_slice(&route.targets);
     targets.extend(provider.target);
     targets
+}
+
+/// What the tokens of a target cost, where that is known.
+pub(super) fn price(context: &Context, candidate: &Candidate) -> Option<Price> {
+    let (provider, _) = context.state.provider(candidate.provider)?;
+    provider.llm.price(&candidate.model)
 }
 
 /// Asks the policy about one candidate.

@@ -6,7 +6,7 @@ use waypoint_config::LlmRoute;
 use waypoint_llm::{Candidate, filter_models, is_error_in_dialect, read_answer, refusal_body};
 use waypoint_policy::{Action, Code, Operation, Query, Refusal};
 
-use super::llm::{Answered, Prepared, targets};
+use super::llm::{Answered, Prepared, price, targets};
 use crate::coding::Decoder;
 use crate::context::Context;
 use crate::exchange::{Answer, ExchangeError};
@@ -74,10 +74,14 @@ pub(super) async fn plain(
         }
     };
     if !is_error {
-        context.record.usage = read_answer(call.dialect, call.operation, &body)
+        let usage = read_answer(call.dialect, call.operation, &body)
             .map_err(|_| Refusal::new(Code::UpstreamBadAnswer))?;
+        if let Some(usage) = usage {
+            let price = price(context, &candidate);
+            context.record.used(usage, price.as_ref());
+        }
         if let Some(metered) = &mut metered {
-            metered.answered(context.record.usage.as_ref());
+            metered.answered(usage.as_ref());
         }
     }
     // Settled before the caller has its answer, who may at once send the next call.

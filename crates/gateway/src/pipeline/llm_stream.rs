@@ -7,7 +7,7 @@ use waypoint_config::{LlmRoute, Route};
 use waypoint_llm::{Call, Candidate, Stream, candidates};
 use waypoint_policy::{Action, Code, ObjectName, Query, Refusal};
 
-use super::llm::{Answered, targets};
+use super::llm::{Answered, price, targets};
 use super::llm_limits::{self, Metered};
 use super::stream::{Next, Waiter, write};
 use crate::caller::Caller;
@@ -131,6 +131,7 @@ pub(super) async fn relay(
     context.record.streamed = true;
     session.set_write_timeout(Some(WRITE_TIMEOUT));
     let mut stream = Stream::with_limit(&call, limit);
+    let price = price(context, &candidate);
     let question = question(context, route, call, candidate);
     let mut waiter = Waiter::new(
         waypoint,
@@ -204,7 +205,7 @@ pub(super) async fn relay(
     };
     // The upstream is told at once that nobody listens, unless it has finished by itself.
     drop(answer);
-    context.record.usage = Some(*stream.usage());
+    context.record.used(*stream.usage(), price.as_ref());
     settle(&mut metered, &stream);
     let how = match end {
         End::Whole => {

@@ -62,6 +62,9 @@ pub(super) fn write(line: &mut Vec<u8>, record: &RequestRecord, took: Duration) 
     if let Some(usage) = &record.usage {
         event.object("tokens", |object| tokens(object, usage));
     }
+    if let Some(micro_usd) = record.cost_micro_usd {
+        dollars(event.member("cost_usd"), micro_usd);
+    }
     duration(event.member("duration_ms"), took);
     event.number("attempts", record.attempts.into());
     event.end();
@@ -134,6 +137,19 @@ fn duration(out: &mut Vec<u8>, took: Duration) {
     let rest = took.subsec_micros() % 1000;
     let digit = |number: u32| b'0' + (number % 10) as u8;
     out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
+}
+
+/// USD with six digits behind the point.
+fn dollars(out: &mut Vec<u8>, micro_usd: u64) {
+    let mut digits = itoa::Buffer::new();
+    out.extend_from_slice(digits.format(micro_usd / 1_000_000).as_bytes());
+    let mut rest = micro_usd % 1_000_000;
+    let mut fraction = *b".000000";
+    for place in fraction.iter_mut().rev().take(6) {
+        *place = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&fraction);
 }
 
 fn list<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, write: impl Fn(&mut Vec<u8>, T)) {
@@ -233,6 +249,21 @@ mod tests {
         for (microseconds, expected) in [(0, "0.000"), (12, "0.012"), (90_061_020, "90061.020")] {
             let mut out = Vec::new();
             duration(&mut out, Duration::from_micros(microseconds));
+            assert_eq!(out, expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn costs() {
+        for (micro_usd, expected) in [
+            (0, "0.000000"),
+            (98, "0.000098"),
+            (1_000_000, "1.000000"),
+            (12_345_600, "12.345600"),
+            (u64::MAX, "18446744073709.551615"),
+        ] {
+            let mut out = Vec::new();
+            dollars(&mut out, micro_usd);
             assert_eq!(out, expected.as_bytes());
         }
     }

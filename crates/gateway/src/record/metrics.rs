@@ -10,6 +10,7 @@ use waypoint_mesh::ConnectionResult;
 use waypoint_policy::{Kind, PolicySet};
 
 use super::RequestRecord;
+use super::dollars::Dollars;
 use super::principals::Principals;
 use super::series::{Found, Labels, NONE, Series, rule_labels};
 
@@ -40,6 +41,8 @@ pub(crate) struct Metrics {
     attempts: IntCounterVec,
     ext_authz: IntCounterVec,
     token_usage: HistogramVec,
+    cost: Dollars,
+    unpriced: IntCounterVec,
     llm_duration: HistogramVec,
     first_token: HistogramVec,
     mcp_server_duration: HistogramVec,
@@ -120,6 +123,19 @@ impl Metrics {
                 "Tokens per call.",
                 TOKENS,
                 &["gen_ai_token_type", llm[0], llm[1], llm[2], "principal"],
+            ),
+            cost: register(
+                &registry,
+                Dollars::new(
+                    "gen_ai_client_cost_usd_total",
+                    "What calls cost whose price is known, in USD.",
+                    &[llm[0], llm[1], llm[2], "principal"],
+                ),
+            ),
+            unpriced: counters(
+                "waypoint_unpriced_calls_total",
+                "Calls whose tokens are known and whose price is not, by provider.",
+                &["provider"],
             ),
             llm_duration: histograms(
                 "gen_ai_client_operation_duration_seconds",
@@ -327,6 +343,21 @@ impl Metrics {
                 .observe(first.as_secs_f64());
         }
         let Some(usage) = &record.usage else { return };
+        match record.cost_micro_usd {
+            Some(micro_usd) => {
+                let made = || {
+                    let [operation, provider, model] = call;
+                    let principal = self.principals.label(labels.principal);
+                    self.cost
+                        .with_label_values(&[operation, provider, model, principal])
+                };
+                series.cost.get_or_init(made).inc_by(micro_usd);
+            }
+            None if usage.is_counted() => {
+                self.unpriced.with_label_values(&[labels.backend]).inc();
+            }
+            None => {}
+        }
         let counted = [
             ("input", usage.input),
             ("output", usage.output),

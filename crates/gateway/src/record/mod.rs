@@ -1,6 +1,7 @@
 //! The facts of one request, gathered on its way and written once at its end.
 
 mod audit;
+mod dollars;
 mod event;
 mod metrics;
 mod principals;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use waypoint_config::Snapshot;
-use waypoint_llm::Usage;
+use waypoint_llm::{Price, Usage, cost};
 use waypoint_mesh::IdentitySource;
 use waypoint_policy::istio::Verdict;
 use waypoint_policy::{By, Code, Decision, ObjectName, Operation, Principal, Refusal, RuleName};
@@ -105,6 +106,8 @@ pub(crate) struct RequestRecord {
     pub(crate) status: u16,
     pub(crate) code: Option<Code>,
     pub(crate) usage: Option<Usage>,
+    /// What that cost, where a price is known.
+    pub(crate) cost_micro_usd: Option<u64>,
     pub(crate) attempts: u32,
     pub(crate) first_token: Option<Duration>,
     pub(crate) upstream_started: Option<Instant>,
@@ -136,6 +139,7 @@ impl RequestRecord {
             status: 0,
             code: None,
             usage: None,
+            cost_micro_usd: None,
             attempts: 0,
             first_token: None,
             upstream_started: None,
@@ -152,6 +156,14 @@ impl RequestRecord {
         self.would_deny.clone_from(&self.istio_would_deny);
         self.would_deny.extend_from_slice(decision.would_deny());
         self.tried = decision.tried().into();
+    }
+
+    /// Notes what the call used, and what that cost at this price.
+    pub(crate) fn used(&mut self, usage: Usage, price: Option<&Price>) {
+        self.usage = Some(usage);
+        self.cost_micro_usd = price
+            .filter(|_| usage.is_counted())
+            .map(|price| cost(price, &usage));
     }
 
     /// Rules that matched and decide nothing.

@@ -150,6 +150,8 @@ pub(super) struct Series {
     pub(super) first_token: OnceLock<Histogram>,
     /// By kind of token.
     pub(super) tokens: [OnceLock<Histogram>; 4],
+    /// In micro-USD.
+    pub(super) cost: OnceLock<IntCounter>,
 }
 
 impl Series {
@@ -163,6 +165,7 @@ impl Series {
             upstream_duration: OnceLock::new(),
             first_token: OnceLock::new(),
             tokens: Default::default(),
+            cost: OnceLock::new(),
         }
     }
 }

@@ -16,6 +16,7 @@ fn provider(id: u32, dialect: Dialect, models: Option<&[(&str, &[&str])]>) -> Pr
             let model = |(name, aliases): &(&str, &[&str])| Model {
                 name: (*name).into(),
                 aliases: aliases.iter().map(|alias| (*alias).into()).collect(),
+                price: None,
             };
             models.iter().map(model).collect()
         }),

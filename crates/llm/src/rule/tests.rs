@@ -4,6 +4,7 @@ fn model(name: &str, aliases: &[&str]) -> Model {
     Model {
         name: name.into(),
         aliases: aliases.iter().map(|alias| (*alias).into()).collect(),
+        price: None,
     }
 }
 

@@ -54,6 +54,7 @@ fn limits(criterion: &mut Criterion) {
     let ask = Ask {
         input: 300,
         output: 1000,
+        is_guess: false,
     };
     for held in [1, 4] {
         let store = Arc::new(Limits::default());

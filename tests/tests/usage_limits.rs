@@ -289,6 +289,177 @@ async fn calls_at_the_same_time_are_counted() {
     .await;
 }
 
+/// Events of an Anthropic stream.
+fn event(name: &str, data: &Value) -> String {
+    format!("event: {name}\ndata: {data}\n\n")
+}
+
+/// The first, which says what the input was.
+fn message_start(input: u64) -> String {
+    let usage = json!({"input_tokens": input, "output_tokens": 1});
+    let message = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "usage": usage});
+    event(
+        "message_start",
+        &json!({"type": "message_start", "message": message}),
+    )
+}
+
+fn text(text: &str) -> String {
+    let delta = json!({"type": "text_delta", "text": text});
+    event(
+        "content_block_delta",
+        &json!({"type": "content_block_delta", "index": 0, "delta": delta}),
+    )
+}
+
+#[tokio::test]
+async fn input_that_was_more_than_it_looked_counts_while_the_stream_runs() {
+    // A picture, say, that the request only names.
+    let upstream = Upstream::start(|seen| {
+        let input = seen.json()["metadata"]["user_id"].as_str().unwrap().parse();
+        let start = Reply::stream().chunk(message_start(input.unwrap()));
+        let text = text(&"word ".repeat(16));
+        (0..60)
+            .fold(start, |stream, _| stream.chunk(&text))
+            .then(Step::Stall)
+    })
+    .await;
+    let waypoint = start(&upstream, "").await;
+    for (input, most) in [(700, 300), (5000, 0)] {
+        let limit = format!("tokens: {{limit: 1000, window: {input}h}}\nonExceeded: Cut");
+        waypoint
+            .reload(&llm(&upstream, &usage_limit("cut", &limit)))
+            .await;
+        let more =
+            json!({"stream": true, "max_tokens": 4000, "metadata": {"user_id": input.to_string()}});
+        let answer = call(&waypoint, ANN, &messages("m", &more)).await;
+        let said = answer.text();
+        assert_eq!(answer.status, 200, "{said}");
+        assert!(said.contains("enforced_spend_limit_reached"), "{said}");
+        assert!(said.contains("message_start"), "{said}");
+        let tokens = said.matches("word ").count() * 5 / 4;
+        assert!(tokens <= most, "{input}: {tokens}");
+        assert!(tokens + 150 >= most, "{input}: {tokens}");
+    }
+}
+
+#[tokio::test]
+async fn a_whole_answer_is_not_cut_at_its_last_word() {
+    // What was thought without being shown is told with the last chunk alone.
+    let usage = json!({"prompt_tokens": 11, "completion_tokens": 5000, "total_tokens": 5011});
+    let usage = json!({"object": "chat.completion.chunk", "choices": [], "usage": usage});
+    let last = format!("data: {usage}\n\n");
+    let upstream = Upstream::always(
+        Reply::stream()
+            .chunk(delta("one"))
+            .chunk(last)
+            .chunk(DONE)
+            .end(),
+    )
+    .await;
+    let limit = "tokens: {limit: 1000, window: 1h}\nonExceeded: Cut";
+    let waypoint = start(&upstream, &usage_limit("cut", limit)).await;
+    let answer = call(&waypoint, ANN, &chat_stream("m")).await;
+    assert!(answer.text().ends_with(DONE), "{}", answer.text());
+    // It is owed.
+    let next = call(&waypoint, ANN, &chat_of(1)).await;
+    assert_eq!(next.code(), "insufficient_quota", "{}", next.text());
+}
+
+#[tokio::test]
+async fn what_follows_an_error_is_counted_and_cut() {
+    let error = json!({"error": {"message": "scripted", "type": "server_error", "code": null}});
+    let error = format!("data: {error}\n\n");
+    let text = delta(&"word ".repeat(16));
+    let stream = Reply::stream().chunk(delta("one")).chunk(error);
+    let stream = (0..200).fold(stream, |stream, _| stream.chunk(&text));
+    let upstream = Upstream::always(stream.then(Step::Stall)).await;
+    let limit = "tokens: {limit: 500, window: 1h}\nonExceeded: Cut";
+    let waypoint = start(&upstream, &usage_limit("cut", limit)).await;
+    let answer = call(&waypoint, ANN, &chat_stream("m")).await;
+    assert!(
+        answer.text().contains("insufficient_quota"),
+        "{}",
+        answer.text()
+    );
+    assert!(written(&answer) / 4 <= 500);
+}
+
+#[tokio::test]
+async fn a_lost_try_is_counted_once() {
+    let lost = Upstream::always(Reply::raw("").then(Step::Reset)).await;
+    let good = Upstream::always(chat_answer()).await;
+    let limits = |name: &str| {
+        usage_limit(
+            name,
+            "tokens: {limit: 10000, calendar: Month, count: Output}",
+        )
+    };
+    let objects = |rules: &str, limit: &str| {
+        [
+            provider("lost", "OpenAI", &lost, ""),
+            provider("good", "OpenAI", &good, ""),
+            route("llm", rules),
+            limits(limit),
+        ]
+        .concat()
+    };
+    let retry = "retry: {attempts: 1, on: [reset], backoff: {base: 1ms, max: 2ms}}";
+    let failover =
+        format!("- backendRefs: [{{name: lost}}, {{name: good, priority: 1}}]\n  {retry}");
+    let waypoint = Setup::new(&objects(&failover, "failover")).start().await;
+    let answer = call(&waypoint, ANN, &chat_of(900)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // Of the one that was lost all that it held, and 7 of the other.
+    let left = answer.header("x-ratelimit-remaining-tokens");
+    assert_eq!(left, Some("9093"));
+    // Both tries at the same one count alike.
+    let again = format!("- backendRefs: [{{name: lost}}]\n  {retry}");
+    waypoint.reload(&objects(&again, "again")).await;
+    assert_eq!(call(&waypoint, ANN, &chat_of(900)).await.status, 502);
+    let only = format!("- backendRefs: [{{name: good}}]\n  {retry}");
+    waypoint.reload(&objects(&only, "again")).await;
+    let answer = call(&waypoint, ANN, &chat_of(900)).await;
+    let left = answer.header("x-ratelimit-remaining-tokens");
+    assert_eq!(left, Some("8193"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_message_that_reaches_one_thing_in_two_ways_is_one_call() {
+    let upstream = Upstream::start(|seen| {
+        let message = seen.json();
+        Reply::json(&json!({"jsonrpc": "2.0", "id": message["id"], "result": {"completion": {"values": []}}}))
+    })
+    .await;
+    let limit = usage_limit("one", "requests: {limit: 2, window: 1h}\nconcurrency: 1");
+    let waypoint = Setup::new(&[mcp_proxy("tools", &upstream, ""), limit].concat())
+        .start()
+        .await;
+    let params = json!({"ref": {"type": "ref/prompt", "name": "p"}, "argument": {"name": "a", "value": "b"}});
+    let complete = Request::post("/mcp/tools/", legacy(7, "completion/complete", &params));
+    for status in [200, 200, 429] {
+        let answer = call(&waypoint, ANN, &complete).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn a_stop_keeps_event_streams_from_beginning() {
+    let upstream = Upstream::always(Reply::stream().chunk(": open\n\n").then(Step::Stall)).await;
+    let stop = usage_limit("stop", "concurrency: 0");
+    let waypoint = Setup::new(&[mcp_proxy("tools", &upstream, ""), stop].concat())
+        .start()
+        .await;
+    let request = Request::new("GET", "/mcp/tools/").header("accept", "text/event-stream");
+    let refused = call(&waypoint, ANN, &request).await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    assert_eq!(
+        refused.json()["error"]["data"]["code"],
+        "insufficient_quota"
+    );
+    assert_eq!(upstream.seen().len(), 0);
+}
+
 #[tokio::test]
 async fn on_trial_nothing_is_refused() {
     let upstream = Upstream::always(chat_stream_answer()).await;

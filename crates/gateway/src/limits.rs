@@ -9,7 +9,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use waypoint_policy::limit::{Exceeded, Now, OnExceeded, Rates, Subject, UsageLimit, bucket_key};
+use waypoint_policy::limit::{
+    Exceeded, Now, OnExceeded, Rates, Subject, Tokens, UsageLimit, bucket_key,
+};
 use waypoint_policy::{By, Code, Effect, Mode, Refusal, RuleName};
 
 pub(crate) use estimate::Estimate;
@@ -32,6 +34,20 @@ pub struct Ask {
     pub input: u64,
     /// Output tokens.
     pub output: u64,
+    /// Whether the output is a guess of ours: a guess never makes a call too large for a limit.
+    pub is_guess: bool,
+}
+
+impl Ask {
+    /// What is asked of a limit with this capacity.
+    fn within(self, tokens: &Tokens, capacity: u64) -> Self {
+        if !self.is_guess {
+            return self;
+        }
+        let room = capacity.saturating_sub(tokens.count.of(self.input, 0));
+        let output = self.output.min(room);
+        Self { output, ..self }
+    }
 }
 
 /// All buckets of the process. Configurations come and go; buckets stay, by the names of limits.
@@ -81,7 +97,7 @@ impl Limits {
         would_deny: &mut Vec<Arc<RuleName>>,
     ) -> Result<Reservation, Refusal> {
         let now = self.now();
-        let mut reservation = Reservation::new(Arc::clone(self), ask);
+        let mut reservation = Reservation::new(Arc::clone(self));
         for limit in limits {
             // Dropping what has been reserved gives it back.
             let refused = match self.enter(limit, subject) {
@@ -181,6 +197,7 @@ fn take(limit: &UsageLimit, part: &mut Part, now: Now, ask: Ask) -> Result<(), R
     }
     if let Some(tokens) = &limit.tokens {
         let meter = tokens.meter();
+        let ask = ask.within(tokens, meter.capacity());
         let units = tokens.count.of(ask.input, ask.output);
         let taken = meter.take(&part.held.bucket.tokens, now, units);
         let taken = taken.map_err(|exceeded| {
@@ -191,6 +208,7 @@ fn take(limit: &UsageLimit, part: &mut Part, now: Now, ask: Ask) -> Result<(), R
         part.tokens = Some(TokenPart {
             meter,
             count: tokens.count,
+            ask,
             taken,
         });
     }
@@ -214,6 +232,11 @@ fn refusal(limit: &UsageLimit, what: &str, exceeded: Exceeded) -> Refusal {
         }
     };
     refusal.decided_by(by(limit))
+}
+
+/// The refusal of a limit that [stops everything](is_stop).
+pub(crate) fn stopped(limit: &UsageLimit) -> Refusal {
+    exhausted(limit, "requests")
 }
 
 fn exhausted(limit: &UsageLimit, what: &str) -> Refusal {

@@ -110,10 +110,11 @@ pub fn refusal_headers(refusal: &Refusal, request_id: &str) -> Vec<(&'static str
         ("x-should-retry", retry.to_string()),
     ];
     if let Some(wait) = wait.filter(|_| retry) {
-        // Whole seconds, rounded up: a client that is too early is refused again.
-        let seconds = wait.as_millis().div_ceil(1000);
+        // Rounded up: a client that is too early is refused again.
+        let milliseconds = wait.as_nanos().div_ceil(1_000_000);
+        let seconds = milliseconds.div_ceil(1000);
         headers.push(("retry-after", seconds.to_string()));
-        headers.push(("retry-after-ms", wait.as_millis().to_string()));
+        headers.push(("retry-after-ms", milliseconds.to_string()));
     }
     headers
 }

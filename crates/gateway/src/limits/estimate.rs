@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Tokens of 2^16 bytes of a request, before anything is known: four bytes a token.
 const RATIO: u32 = 1 << 14;
+/// The most that is learned: a token for each byte. What is beyond it did not come from the text,
+/// but from pictures or earlier answers that it names, and says nothing of the next request.
+const RATIO_MAX: u32 = 1 << 16;
 /// Output of a call that names no bound, before anything is known.
 const OUTPUT: u32 = 1024;
 /// Bounds of what is learned of the output: no single answer makes reservations vanish, or block
@@ -47,7 +50,7 @@ impl Estimate {
     pub(crate) fn learn(&self, bytes: usize, input: u64, output: Option<u64>) {
         if bytes > 0 && input > 0 {
             let seen = input.saturating_mul(1 << 16) / bytes as u64;
-            let seen = u32::try_from(seen).unwrap_or(u32::MAX).min(1 << 20);
+            let seen = u32::try_from(seen).unwrap_or(u32::MAX).min(RATIO_MAX);
             // An eighth of the way, towards the new one.
             step(&self.ratio, |ratio| {
                 let moved = (u64::from(ratio) * 7 + u64::from(seen)).div_ceil(8);

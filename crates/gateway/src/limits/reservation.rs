@@ -21,8 +21,13 @@ enum Outcome {
     Sent,
     /// It was a call, and used no tokens.
     Refused,
-    /// It used this.
-    Used(Ask),
+    /// It used this; what is not known counts as it was estimated.
+    Used {
+        /// Input tokens.
+        input: Option<u64>,
+        /// Output tokens.
+        output: Option<u64>,
+    },
 }
 
 /// What a call holds. Dropping it settles: what was not used goes back, what was used beyond it is
@@ -31,7 +36,6 @@ enum Outcome {
 pub struct Reservation {
     limits: Arc<Limits>,
     parts: SmallVec<[Part; 2]>,
-    ask: Ask,
     outcome: Outcome,
 }
 
@@ -51,7 +55,20 @@ pub(super) struct Part {
 pub(super) struct TokenPart {
     pub(super) meter: Meter,
     pub(super) count: Count,
+    /// What was estimated when it was taken.
+    pub(super) ask: Ask,
     pub(super) taken: Taken,
+}
+
+impl TokenPart {
+    /// The units that so many tokens are.
+    fn units(&self, input: Option<u64>, output: Option<u64>) -> u64 {
+        let (input, output) = (
+            input.unwrap_or(self.ask.input),
+            output.unwrap_or(self.ask.output),
+        );
+        self.count.of(input, output)
+    }
 }
 
 impl Part {
@@ -70,11 +87,10 @@ impl Part {
 
 impl Reservation {
     /// One that holds nothing yet.
-    pub(super) fn new(limits: Arc<Limits>, ask: Ask) -> Self {
+    pub(super) fn new(limits: Arc<Limits>) -> Self {
         Self {
             limits,
             parts: SmallVec::new(),
-            ask,
             outcome: Outcome::Unsent,
         }
     }
@@ -108,23 +124,24 @@ impl Reservation {
 
     /// The call used this; what is not known counts as it was estimated.
     pub fn used(&mut self, input: Option<u64>, output: Option<u64>) {
-        self.outcome = Outcome::Used(Ask {
-            input: input.unwrap_or(self.ask.input),
-            output: output.unwrap_or(self.ask.output),
-        });
+        self.outcome = Outcome::Used { input, output };
     }
 
-    /// A try of the call may have been made and billed, and another one follows: its input counts
-    /// twice.
-    pub(crate) fn repeated(&mut self) {
+    /// The same call is made again. Where nobody knows what became of the try before, it may have
+    /// been made and billed: it keeps what it held, and what the next one uses is counted beside it.
+    pub(crate) fn again(&mut self) {
+        if self.outcome != Outcome::Sent {
+            return;
+        }
         let now = self.limits.now();
-        let input = self.ask.input;
-        for part in &mut self.parts {
+        for part in &self.parts {
             if let Some(tokens) = &part.tokens {
                 let word = &part.held.bucket.tokens;
-                let _lost = tokens.meter.charge(word, now, tokens.count.of(input, 0));
+                let _lost = tokens.meter.charge(word, now, tokens.taken.units);
             }
         }
+        // The next one has not been sent yet.
+        self.outcome = Outcome::Refused;
     }
 
     /// What is left of the limits in force.
@@ -155,21 +172,23 @@ impl Reservation {
         rates
     }
 
-    /// Takes more for a stream that has written `output` tokens, if it holds less.
+    /// Takes more for a stream that has used so much, where it holds less. Its input, when the
+    /// provider has counted it, may be more than was estimated.
     ///
     /// # Errors
     /// The refusal of a limit that cuts streams and has no more.
-    pub(crate) fn grow(&mut self, output: u64) -> Result<(), Refusal> {
-        let Some(missing) = output.checked_sub(self.ask.output).filter(|more| *more > 0) else {
-            return Ok(());
-        };
-        let more = missing.div_ceil(LEASE) * LEASE;
-        let now = self.limits.now();
+    pub(crate) fn grow(&mut self, input: Option<u64>, output: u64) -> Result<(), Refusal> {
         for part in &mut self.parts {
             let Some(tokens) = &mut part.tokens else {
                 continue;
             };
-            let units = tokens.count.of(0, more);
+            let used = tokens.units(input, Some(output));
+            let missing = used.saturating_sub(tokens.taken.units);
+            if missing == 0 {
+                continue;
+            }
+            let units = missing.div_ceil(LEASE).saturating_mul(LEASE);
+            let now = self.limits.now();
             let word = &part.held.bucket.tokens;
             match part.on_exceeded {
                 OnExceeded::Reject => {
@@ -182,7 +201,6 @@ impl Reservation {
             }
             tokens.taken.units = tokens.taken.units.saturating_add(units);
         }
-        self.ask.output = self.ask.output.saturating_add(more);
         Ok(())
     }
 }
@@ -212,7 +230,7 @@ impl Part {
             let used = match outcome {
                 Outcome::Unsent | Outcome::Refused => 0,
                 Outcome::Sent => tokens.taken.units,
-                Outcome::Used(used) => tokens.count.of(used.input, used.output),
+                Outcome::Used { input, output } => tokens.units(input, output),
             };
             let word = &self.held.bucket.tokens;
             tokens.meter.settle(word, now, tokens.taken, used);

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use ring::digest::{SHA256, digest};
 use waypoint_policy::limit::{Bucket, Entry, Meter, Now, UsageLimit};
 
 /// Buckets kept at once: some 100 MiB. Calls that need one more are refused.
 const MAX: usize = 262_144;
 /// How often a bucket that is just being forgotten is looked for again.
 const LOOKS: usize = 10_000;
+/// Longer keys are kept as their digest: names are the caller's text, and may be megabytes.
+const KEY_MAX_BYTES: usize = 256;
 
 /// A bucket, and what its words count.
 #[derive(Debug)]
@@ -43,24 +46,44 @@ pub(super) enum NotEntered {
 }
 
 /// All buckets.
-#[derive(Debug, Default)]
-pub(super) struct Buckets(papaya::HashMap<Box<[u8]>, Arc<Held>>);
+#[derive(Debug)]
+pub(super) struct Buckets {
+    of: papaya::HashMap<Box<[u8]>, Arc<Held>>,
+    most: usize,
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self::of_most(MAX)
+    }
+}
 
 impl Buckets {
+    /// None yet, and at most so many.
+    pub(super) fn of_most(most: usize) -> Self {
+        Self {
+            of: papaya::HashMap::new(),
+            most,
+        }
+    }
+
     /// The bucket with this key, in use until [`Bucket::leave`].
     pub(super) fn enter(&self, key: &[u8], limit: &UsageLimit) -> Result<Arc<Held>, NotEntered> {
         let most = limit.concurrency.filter(|_| limit.is_enforced());
-        let buckets = self.0.pin();
+        let digest = (key.len() > KEY_MAX_BYTES).then(|| digest(&SHA256, key));
+        let key = digest.as_ref().map_or(key, AsRef::as_ref);
+        let buckets = self.of.pin();
         for _ in 0..LOOKS {
             let held = match buckets.get(key) {
                 Some(held) => held,
-                None if buckets.len() >= MAX => return Err(NotEntered::Unavailable),
+                None if buckets.len() >= self.most => return Err(NotEntered::Unavailable),
                 None => buckets.get_or_insert_with(key.into(), || Arc::new(Held::of(limit))),
             };
             match held.bucket.enter(most) {
                 Entry::Entered => return Ok(Arc::clone(held)),
                 Entry::Full => return Err(NotEntered::Full),
-                Entry::Retired => std::hint::spin_loop(),
+                // Whoever forgets it may wait for this very processor.
+                Entry::Retired => std::thread::yield_now(),
             }
         }
         Err(NotEntered::Unavailable)
@@ -68,7 +91,7 @@ impl Buckets {
 
     /// Forgets what nobody uses and nobody would miss.
     pub(super) fn sweep(&self, now: Now) {
-        let buckets = self.0.pin();
+        let buckets = self.of.pin();
         for (key, held) in &buckets {
             if !held.is_unused(now) || !held.bucket.retire() {
                 continue;
@@ -82,6 +105,11 @@ impl Buckets {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.pin().len()
+        self.of.pin().len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn key_bytes(&self) -> usize {
+        self.of.pin().keys().map(|key| key.len()).sum()
     }
 }

@@ -333,11 +333,14 @@ async fn call_upstream(
             .provider(candidate.provider)
             .ok_or(Refusal::new(Code::Internal))?;
         note_target(context, provider, &candidate);
-        if metered.as_ref().is_none_or(|held| !held.is_for(&candidate)) {
-            // What was held for another target is settled first.
-            drop(metered.take());
-            let target = (provider, &candidate);
-            metered = llm_limits::reserve(waypoint, context, route, call, target, body.len())?;
+        match &mut metered {
+            Some(held) if held.is_for(&candidate) => held.again(),
+            _ => {
+                // What was held for another target is settled first.
+                drop(metered.take());
+                let target = (provider, &candidate);
+                metered = llm_limits::reserve(waypoint, context, route, call, target, body.len())?;
+            }
         }
         let outgoing_body = call.upstream_body(body, &candidate.model);
         let outgoing_head = upstream_head(
@@ -403,9 +406,6 @@ async fn call_upstream(
             Some((next, pause)) if Instant::now() + pause < deadline => {
                 metrics.attempt(label, "retried");
                 number = next;
-                if let Some(metered) = &mut metered {
-                    metered.again(failure);
-                }
                 if !pause.is_zero() {
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}

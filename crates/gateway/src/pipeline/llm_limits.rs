@@ -53,19 +53,19 @@ pub(super) fn reserve(
     let estimate = waypoint
         .limits
         .estimate(&provider.llm.name.to_string(), label.unwrap_or_default());
-    let usual = estimate.output();
     let input = if counts { estimate.input(bytes) } else { 0 };
-    // A guess of ours never makes a call too large for its limits.
-    let room = limits.iter().filter_map(|limit| limit.tokens.as_ref());
-    let room = room.map(|tokens| tokens.meter().capacity()).min();
-    let usual = usual.min(room.map_or(u64::MAX, |room| room.saturating_sub(input)));
-    let output = match (call.max_output_tokens, call.stream) {
-        (Some(most), false) => most,
-        (Some(most), true) => most.min(usual),
-        (None, _) => usual,
+    let usual = estimate.output();
+    let (output, is_guess) = match (call.max_output_tokens, call.stream) {
+        _ if !generates => (0, false),
+        (Some(most), false) => (most, false),
+        (Some(most), true) => (most.min(usual), true),
+        (None, _) => (usual, true),
     };
-    let output = if generates { output } else { 0 };
-    let ask = Ask { input, output };
+    let ask = Ask {
+        input,
+        output,
+        is_guess,
+    };
     let claims = context.facts.view().claims;
     let subject = Subject {
         route: context.record.route.as_deref(),
@@ -106,10 +106,8 @@ impl Metered {
     }
 
     /// The same call is made again.
-    pub(super) fn again(&mut self, failure: Failure) {
-        if matches!(failure, Failure::Reset | Failure::Timeout) {
-            self.reservation.repeated();
-        }
+    pub(super) fn again(&mut self) {
+        self.reservation.again();
     }
 
     /// A plain answer is complete, and says this of itself.
@@ -143,6 +141,15 @@ impl Metered {
         }
     }
 
+    /// Takes what a stream has used beyond what it holds. What it has written counts even where the
+    /// provider has named a smaller number before.
+    fn grow(&mut self, stream: &Stream) -> Result<(), Refusal> {
+        let usage = stream.usage();
+        let written = stream.output_bytes().div_ceil(4);
+        let output = usage.output.unwrap_or_default().max(written);
+        self.reservation.grow(usage.input, output)
+    }
+
     fn exact(&mut self, usage: &Usage) {
         let output = usage.output.or((!self.generates).then_some(0));
         self.reservation.used(usage.input, output);
@@ -174,17 +181,23 @@ pub(super) fn push(
     let mut cut = Ok(());
     let mut shown = out.len();
     while !bytes.is_empty() {
-        stream
-            .push(bytes.split_to(event_end(&bytes)), out)
-            .map_err(too_large)?;
+        let before = stream.output_bytes();
+        let pushed = stream.push(bytes.split_to(event_end(&bytes)), out);
         // What comes after the cut has been written too, and is counted.
         if cut.is_ok() {
-            cut = metered
-                .reservation
-                .grow(stream.usage().output.unwrap_or_default());
+            let grown = metered.grow(stream);
+            // What writes nothing tells what has been used, or ends the stream: holding it back
+            // would save nothing.
+            if stream.output_bytes() > before {
+                cut = grown;
+            }
         }
         if cut.is_ok() {
             shown = out.len();
+        }
+        if let Err(error) = pushed {
+            cut = cut.and(Err(too_large(error)));
+            break;
         }
     }
     out.truncate(shown);

@@ -166,6 +166,7 @@ pub(super) async fn relay(
                     llm_limits::push(metered.as_deref_mut(), &mut stream, bytes, &mut out)
                 });
                 let whole = stream.finish(&mut out).is_ok();
+                settle(&mut metered, &stream);
                 if !write(session, &mut out).await {
                     break End::Gone;
                 }
@@ -189,7 +190,8 @@ pub(super) async fn relay(
                 break End::Cut(Refusal::new(Code::PolicyRevoked));
             }
         };
-        if stream.saw_terminator() {
+        // After an error more may come.
+        if stream.saw_terminator() && !stream.saw_error() {
             // Before the caller has it all, who may at once send the next call.
             settle(&mut metered, &stream);
         }

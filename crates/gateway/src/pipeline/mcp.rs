@@ -13,7 +13,7 @@ use waypoint_mcp::{
     Ask, Call, CallKind, Denial, Era, Header, MODERN_VERSIONS, McpRefusal, cut_listen, session,
 };
 use waypoint_policy::limit::Subject;
-use waypoint_policy::{By, Code, Refusal};
+use waypoint_policy::{By, Code, ObjectName, Refusal};
 
 use super::mcp_refuse::{accepted, deny, method_not_allowed, refuse};
 use super::mcp_scope::{Deed, Deeds, Resolved, Scope};
@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::edge::{self, Head};
 use crate::exchange::{self, Answer, Outgoing, Patience, RequestHead};
 use crate::headers::{self, Passing};
-use crate::limits::{Ask as Wanted, Reservation};
+use crate::limits::{Ask as Wanted, Reservation, is_stop, stopped};
 use crate::proxy::{Waypoint, interrupted};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static(session::PROTOCOL_VERSION);
@@ -41,6 +41,9 @@ pub(super) struct Forward {
     method: Method,
     body: Bytes,
     session: Option<String>,
+    /// What the request holds of its limits: given back before the caller has its answer, who may
+    /// at once send the next.
+    pub(super) reserved: Reserved,
 }
 
 /// What a server answered.
@@ -48,9 +51,6 @@ pub(super) struct Answered {
     pub(super) answer: Box<Answer>,
     /// When a plain answer must have ended.
     pub(super) deadline: Instant,
-    /// What the request holds of its limits: given back before the caller has its answer, who may
-    /// at once send the next.
-    pub(super) reserved: Reserved,
 }
 
 /// What a request holds, for each thing that it names.
@@ -110,30 +110,32 @@ pub(crate) async fn serve(
             return method_not_allowed(session, context, allow).await;
         }
     };
-    let Some(forward) = prepared else {
+    let Some(mut forward) = prepared else {
         return Ok(());
     };
-    let reserved = match reserve(waypoint, context, &forward, &resolved) {
-        Ok(reserved) => reserved,
+    match reserve(waypoint, context, &forward, &resolved) {
+        Ok(reserved) => forward.reserved = reserved,
         Err(refusal) => {
             context.record.refused(&refusal);
             let id = forward.call.as_ref().and_then(|call| call.id.as_deref());
             return refuse(session, context, with_id(McpRefusal::from(refusal), id)).await;
         }
-    };
+    }
     // For a plain answer to its end; a stream has its own.
     let deadline = Instant::now() + route.timeouts.request;
     let sent = Box::pin(send(
-        waypoint, session, context, route, &resolved, &forward, deadline,
+        waypoint,
+        session,
+        context,
+        route,
+        &resolved,
+        &mut forward,
+        deadline,
     ))
     .await;
     match sent {
         Ok(Some(answer)) => {
-            let answered = Answered {
-                answer,
-                deadline,
-                reserved,
-            };
+            let answered = Answered { answer, deadline };
             mcp_answer::deliver(
                 waypoint, session, context, route, forward, resolved, answered,
             )
@@ -275,29 +277,44 @@ async fn prepare_post(
         method: Method::POST,
         body,
         session: upstream_session,
+        reserved: Reserved::new(),
     })))
 }
 
 /// What a request holds of its limits until it has been answered. Only requests are counted: the
-/// other messages have no answer that could say no.
+/// other messages have no answer that could say no. A stream that a limit would stop is not begun.
 fn reserve(
     waypoint: &Waypoint,
     context: &mut Context,
     forward: &Forward,
     resolved: &Resolved,
 ) -> Result<Reserved, Refusal> {
-    let is_request = |call: &&Call| call.kind == CallKind::Request;
     let policy = &resolved.state.snapshot.policy;
     let mut reserved = Reserved::new();
-    if policy.usage_limits().is_empty() || forward.call.as_ref().filter(is_request).is_none() {
+    let is_request = match &forward.call {
+        Some(call) if call.kind == CallKind::Request => true,
+        None if forward.method == Method::GET => false,
+        _ => return Ok(reserved),
+    };
+    if policy.usage_limits().is_empty() {
         return Ok(reserved);
     }
     let record = &mut context.record;
+    let mut counted: SmallVec<[(Option<&str>, &ObjectName); 4]> = SmallVec::new();
     for (tool, query) in forward.scope.queries(resolved, &forward.deeds) {
-        let limits = policy.limits(&query);
+        let mut limits = policy.limits(&query);
+        if !is_request {
+            match limits.into_iter().find(|limit| is_stop(limit)) {
+                Some(limit) => return Err(stopped(limit)),
+                None => continue,
+            }
+        }
+        // A message that reaches one thing in two ways is one call.
+        limits.retain(|limit| !counted.contains(&(tool, &limit.name)));
         if limits.is_empty() {
             continue;
         }
+        counted.extend(limits.iter().map(|limit| (tool, &limit.name)));
         let subject = Subject {
             route: record.route.as_deref(),
             server: Some(&forward.scope.section),
@@ -307,9 +324,7 @@ fn reserve(
         };
         let ask = Wanted::default();
         let would_deny = &mut record.would_deny;
-        let mut one = waypoint.limits.reserve(limits, &subject, ask, would_deny)?;
-        one.sent();
-        reserved.push(one);
+        reserved.push(waypoint.limits.reserve(limits, &subject, ask, would_deny)?);
     }
     Ok(reserved)
 }
@@ -345,6 +360,7 @@ fn prepare_bare(
         method: if is_get { Method::GET } else { Method::DELETE },
         body: Bytes::new(),
         session: id,
+        reserved: Reserved::new(),
     })))
 }
 
@@ -399,7 +415,7 @@ async fn send(
     context: &mut Context,
     route: &McpRoute,
     resolved: &Resolved,
-    forward: &Forward,
+    forward: &mut Forward,
     deadline: Instant,
 ) -> Result<Option<Box<Answer>>, Refusal> {
     let (server, upstream) = resolved
@@ -418,6 +434,7 @@ async fn send(
         head: &head,
         body: &forward.body,
     };
+    forward.reserved.iter_mut().for_each(Reservation::sent);
     let sent = tokio::select! {
         biased;
         sent = exchange::send(&waypoint.connector, upstream, outgoing, patience) => sent,

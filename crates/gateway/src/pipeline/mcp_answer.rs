@@ -56,7 +56,7 @@ pub(super) async fn deliver(
         }
         false => {
             Box::pin(plain(
-                waypoint, session, context, &forward, resolved, answered,
+                waypoint, session, context, forward, resolved, answered,
             ))
             .await
         }
@@ -100,14 +100,13 @@ async fn plain(
     waypoint: &Waypoint,
     session: &mut ServerSession,
     context: &mut Context,
-    forward: &Forward,
+    mut forward: Box<Forward>,
     resolved: Resolved,
     answered: Answered,
 ) -> Result<(), Refusal> {
     let Answered {
         mut answer,
         deadline,
-        reserved,
     } = answered;
     let status = answer.status();
     if status == 401 {
@@ -149,7 +148,7 @@ async fn plain(
     let head = downstream_head(waypoint, context, &forward.scope, &mut answer)?;
     drop(answer);
     context.record.status = status;
-    drop(reserved);
+    forward.reserved.clear();
     if respond::whole(session, head, body).await.is_err() {
         context.record.downstream_gone = true;
     }
@@ -234,13 +233,13 @@ async fn stream(
     mut resolved: Resolved,
     answered: Answered,
 ) -> Result<(), Refusal> {
-    let Answered {
-        mut answer,
+    let Answered { mut answer, .. } = answered;
+    let Forward {
+        scope,
+        call,
+        deeds,
         mut reserved,
         ..
-    } = answered;
-    let Forward {
-        scope, call, deeds, ..
     } = *forward;
     let limit = context.state.snapshot.parameters.limits.sse_event_bytes;
     let mut decoder =

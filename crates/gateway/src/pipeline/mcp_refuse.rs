@@ -45,7 +45,7 @@ pub(super) async fn refuse(
         .map_err(internal)?;
     if let Some(wait) = refusal.retry_after {
         // Whole seconds, rounded up: a client that is too early is refused again.
-        let seconds = wait.as_millis().div_ceil(1000);
+        let seconds = wait.as_nanos().div_ceil(1_000_000_000);
         head.insert_header("retry-after", seconds.to_string())
             .map_err(internal)?;
     }

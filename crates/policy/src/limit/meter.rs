@@ -98,9 +98,12 @@ impl Meter {
                 let present = now.monotonic_ns;
                 let mut wait = 0;
                 let taken = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |bits| {
-                    let next = arrival(bits).max(present).saturating_add(cost);
-                    wait = next.saturating_sub(present).saturating_sub(room);
-                    (wait <= 0).then_some(next.cast_unsigned())
+                    // What the word cannot hold is not there: a bucket of centuries is cut short.
+                    let next = arrival(bits).max(present).checked_add(cost);
+                    wait = next.map_or(i64::MAX, |next| {
+                        next.saturating_sub(present).saturating_sub(room)
+                    });
+                    next.filter(|_| wait <= 0).map(i64::cast_unsigned)
                 });
                 match taken {
                     Ok(_) => Ok(Taken { units, period: 0 }),

@@ -45,6 +45,36 @@ fn debt_is_waited_for() {
 }
 
 #[test]
+fn a_burst_of_centuries_is_not_endless() {
+    // 10,000 at once, each of which takes 31 days to come back: more than a word of time holds.
+    let period = Period::Window(Duration::from_secs(31 * 86_400));
+    let meter = Meter::new(1, period, NonZeroU64::new(10_000));
+    let word = AtomicU64::new(0);
+    let taken = (0..20_000).filter(|_| meter.take(&word, at(1.0), 1).is_ok());
+    let taken = taken.count();
+    assert!((3000..=10_000).contains(&taken), "{taken}");
+    assert!(meter.take(&word, at(1.0), 10_000).is_err());
+    // Nor does debt without bound turn into room.
+    let _owed = meter.charge(&word, at(2.0), u64::MAX);
+    assert!(meter.take(&word, at(3.0), 1).is_err());
+    assert!(meter.remaining(&word, at(3.0)) <= 0);
+}
+
+#[test]
+fn the_largest_amounts_are_counted() {
+    const MOST: u64 = 10_000_000_000_000;
+    for seconds in [1, 31 * 86_400] {
+        let (meter, word) = (rate(MOST, seconds), AtomicU64::new(0));
+        let all = meter.take(&word, at(1.0), MOST).unwrap();
+        assert!(meter.take(&word, at(1.0), 1_000_000).is_err());
+        assert_eq!(meter.reset(&word, at(1.0)), Duration::from_secs(seconds));
+        meter.settle(&word, at(1.0), all, 0);
+        assert_eq!(meter.remaining(&word, at(1.0)), 10_000_000_000_000);
+        assert_eq!(meter.take(&word, at(1.0), MOST + 1), Err(Exceeded::Forever));
+    }
+}
+
+#[test]
 fn nothing_fits_into_nothing() {
     for period in [
         Period::Window(Duration::from_secs(1)),

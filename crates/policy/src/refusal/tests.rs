@@ -27,6 +27,7 @@ fn denials_are_flagged_and_final() {
         assert_eq!(code.is_denial(), denial, "{code}");
         let flags: &[&str] = match code {
             Code::AuthorizerUnavailable => &["UAEX"],
+            Code::RateLimited | Code::QuotaExhausted | Code::RequestExceedsLimit => &["RL"],
             _ if denial => &["RBAC_ACCESS_DENIED"],
             _ => &[],
         };
@@ -45,7 +46,8 @@ fn what_may_pass_by_itself_may_be_tried_again() {
             Code::CredentialUnavailable,
         ];
         let passing = matches!(code.status(), 408 | 502..=504) && !lasting.contains(code);
-        let expected = passing || *code == Code::AuthorizerUnavailable;
+        let others = [Code::AuthorizerUnavailable, Code::RateLimited];
+        let expected = passing || others.contains(code);
         assert_eq!(code.retryable(), expected, "{code}");
     }
 }

@@ -94,9 +94,9 @@ fn add(
 /// As Go writes it: `12ms`, `1s`, `6m0s`, `23h59m59s`. Rounded up.
 fn duration(wait: Duration) -> String {
     if wait < Duration::from_secs(1) {
-        return format!("{}ms", wait.as_micros().div_ceil(1000));
+        return format!("{}ms", wait.as_nanos().div_ceil(1_000_000));
     }
-    let seconds = wait.as_millis().div_ceil(1000);
+    let seconds = wait.as_nanos().div_ceil(1_000_000_000);
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds}s"),
         (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
@@ -105,7 +105,7 @@ fn duration(wait: Duration) -> String {
 }
 
 fn moment(unix_s: u64, wait: Duration) -> String {
-    let seconds = u128::from(unix_s) + wait.as_millis().div_ceil(1000);
+    let seconds = u128::from(unix_s) + wait.as_nanos().div_ceil(1_000_000_000);
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     let moment = OffsetDateTime::from_unix_timestamp(seconds);
     let moment = moment.unwrap_or(OffsetDateTime::UNIX_EPOCH);

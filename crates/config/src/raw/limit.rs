@@ -128,6 +128,6 @@ pub(crate) enum OnExceeded {
 pub(crate) enum Store {
     /// In each waypoint for itself.
     Local,
-    #[schemars(skip)]
+    /// In a store that several waypoints share; refused until there is one.
     Shared,
 }

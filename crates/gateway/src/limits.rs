@@ -163,7 +163,7 @@ impl Limits {
 }
 
 /// Seconds since 1970.
-pub(crate) fn unix_seconds() -> u64 {
+fn unix_seconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }

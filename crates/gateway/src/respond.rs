@@ -1,10 +1,14 @@
 //! Writes answers of our own: refusals in the caller's words, and heads of forwarded answers.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::HeaderName;
 use pingora_core::protocols::http::ServerSession;
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
+use time::format_description::well_known::Rfc3339;
+use time::{Duration as SignedDuration, OffsetDateTime};
 use waypoint_llm::{Dialect, rate_headers, refusal_body, refusal_headers};
 use waypoint_mcp::McpRefusal;
 use waypoint_policy::limit::Rates;
@@ -14,7 +18,6 @@ use crate::context::Context;
 use crate::exchange::Answer;
 use crate::ext_authz::Denial;
 use crate::headers;
-use crate::limits::unix_seconds;
 use crate::record::RequestId;
 
 /// How we name a request, to callers and to upstreams.
@@ -63,10 +66,22 @@ pub(crate) fn forwarded(
 
 /// Tells an LLM caller what is left of its limits.
 pub(crate) fn tell(head: &mut ResponseHeader, dialect: Dialect, rates: &Rates) -> Result<()> {
-    for (name, value) in rate_headers(dialect, rates, unix_seconds()) {
+    for (name, value) in rate_headers(dialect, rates, &moment) {
         head.insert_header(name, value)?;
     }
     Ok(())
+}
+
+/// A moment from now in whole seconds (RFC 3339), never too early.
+fn moment(wait: Duration) -> String {
+    let then =
+        OffsetDateTime::now_utc().saturating_add(wait.try_into().unwrap_or(SignedDuration::MAX));
+    let then = match then.nanosecond() {
+        0 => then,
+        _ => then.saturating_add(SignedDuration::SECOND),
+    };
+    let then = then.replace_nanosecond(0).unwrap_or(then);
+    then.format(&Rfc3339).unwrap_or_default()
 }
 
 /// Writes a whole answer.

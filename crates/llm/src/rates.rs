@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use waypoint_policy::limit::{Left, Rates};
 
 use crate::Dialect;
@@ -11,9 +9,13 @@ use crate::Dialect;
 /// The headers that tell a caller what is left of its limits, names in lower case.
 ///
 /// OpenAI says when a limit is whole again as a duration (`6m0s`), of tokens without telling kinds
-/// apart; Anthropic says it as a moment (RFC 3339), for which `unix_s` is the present.
+/// apart; Anthropic says it as a moment (RFC 3339), which `moment` tells of a time from now.
 #[must_use]
-pub fn rate_headers(dialect: Dialect, rates: &Rates, unix_s: u64) -> Vec<(&'static str, String)> {
+pub fn rate_headers(
+    dialect: Dialect,
+    rates: &Rates,
+    moment: &dyn Fn(Duration) -> String,
+) -> Vec<(&'static str, String)> {
     let mut headers = Vec::new();
     match dialect {
         Dialect::OpenAi => {
@@ -35,7 +37,6 @@ pub fn rate_headers(dialect: Dialect, rates: &Rates, unix_s: u64) -> Vec<(&'stat
             add(&mut headers, names, tokens, duration);
         }
         Dialect::Anthropic => {
-            let at = |wait| moment(unix_s, wait);
             let kinds = [
                 (
                     [
@@ -71,7 +72,7 @@ pub fn rate_headers(dialect: Dialect, rates: &Rates, unix_s: u64) -> Vec<(&'stat
                 ),
             ];
             for (names, left) in kinds {
-                add(&mut headers, names, left, at);
+                add(&mut headers, names, left, moment);
             }
         }
     }
@@ -102,14 +103,6 @@ fn duration(wait: Duration) -> String {
         (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
         (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
     }
-}
-
-fn moment(unix_s: u64, wait: Duration) -> String {
-    let seconds = u128::from(unix_s) + wait.as_nanos().div_ceil(1_000_000_000);
-    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-    let moment = OffsetDateTime::from_unix_timestamp(seconds);
-    let moment = moment.unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    moment.format(&Rfc3339).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ fn left(limit: u64, remaining: u64, milliseconds: u64) -> Option<Left> {
 }
 
 fn lines(dialect: Dialect, rates: &Rates) -> Vec<String> {
-    // 2026-11-22T00:00:00Z
-    let headers = rate_headers(dialect, rates, 1_795_305_600);
+    let headers = rate_headers(dialect, rates, &|wait| {
+        format!("in {} ms", wait.as_millis())
+    });
     headers
         .iter()
         .map(|(name, value)| format!("{name}: {value}"))
@@ -41,13 +42,13 @@ fn limits_are_told_in_the_words_of_the_dialect() {
         [
             "anthropic-ratelimit-requests-limit: 60",
             "anthropic-ratelimit-requests-remaining: 59",
-            "anthropic-ratelimit-requests-reset: 2026-11-22T00:00:01Z",
+            "anthropic-ratelimit-requests-reset: in 12 ms",
             "anthropic-ratelimit-tokens-limit: 1000",
             "anthropic-ratelimit-tokens-remaining: 400",
-            "anthropic-ratelimit-tokens-reset: 2026-11-22T00:06:00Z",
+            "anthropic-ratelimit-tokens-reset: in 360000 ms",
             "anthropic-ratelimit-output-tokens-limit: 500",
             "anthropic-ratelimit-output-tokens-remaining: 100",
-            "anthropic-ratelimit-output-tokens-reset: 2026-11-22T00:00:02Z",
+            "anthropic-ratelimit-output-tokens-reset: in 1001 ms",
         ]
     );
     for dialect in [Dialect::OpenAi, Dialect::Anthropic] {

@@ -325,8 +325,9 @@ async fn input_that_was_more_than_it_looked_counts_while_the_stream_runs() {
     })
     .await;
     let waypoint = start(&upstream, "").await;
-    for (input, most) in [(700, 300), (5000, 0)] {
-        let limit = format!("tokens: {{limit: 1000, window: {input}h}}\nonExceeded: Cut");
+    for (input, most, window) in [(700, 300, "1h"), (5000, 0, "2h")] {
+        // Another window is another bucket.
+        let limit = format!("tokens: {{limit: 1000, window: {window}}}\nonExceeded: Cut");
         waypoint
             .reload(&llm(&upstream, &usage_limit("cut", &limit)))
             .await;

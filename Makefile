@@ -49,7 +49,8 @@ lints:
 	@$(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@$(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy
 
-clients: $(VENV)/.installed $(MODULES)/.installed ## Install the foreign clients of the tests
+clients: $(VENV)/.installed $(MODULES)/.installed ## Install the foreign clients and the store of the tests
+	@tests/tools/need 'redis-server --version || valkey-server --version' redis-server
 
 clean-clients: ## Remove the foreign clients
 	rm -rf $(VENV) $(MODULES)

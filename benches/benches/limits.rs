@@ -8,7 +8,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use waypoint_gateway::limits::{Ask, Limits};
 use waypoint_policy::limit::{
-    Count, Dimension, OnExceeded, Period, Requests, Subject, Tokens, UsageLimit,
+    Count, Dimension, OnExceeded, Period, Requests, Store, Subject, Tokens, UsageLimit,
 };
 use waypoint_policy::{LlmBlock, Mode, ObjectName, Principal, Rule};
 
@@ -41,6 +41,7 @@ fn limit(number: usize) -> UsageLimit {
         }),
         concurrency: Some(100),
         on_exceeded: OnExceeded::Cut,
+        store: Store::Local,
     }
 }
 

@@ -10,6 +10,7 @@ pub mod clients;
 pub mod llm;
 pub mod mcp_server;
 pub mod ports;
+pub mod store;
 pub mod upstream;
 pub mod wait;
 pub mod waypoint;

@@ -21,6 +21,7 @@ mod request_authentication;
 mod rest;
 mod set;
 mod solo;
+mod store;
 mod targets;
 mod token_principal;
 

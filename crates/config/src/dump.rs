@@ -70,6 +70,14 @@ impl Snapshot {
                 "drain_ms": millis(parameters.drain),
                 "path_normalization": parameters.path_normalization.as_str(),
                 "dns_suffix": parameters.dns_suffix,
+                "limit_store": parameters.limit_store.as_ref().map(|store| json!({
+                    "endpoint": endpoint(&store.endpoint),
+                    "database": store.database,
+                    "timeout_ms": millis(store.timeout),
+                    "replicas": store.replicas,
+                    "username": store.username,
+                    "credential": credential(&store.credential),
+                })),
                 "identity": parameters.identity.as_ref().map(|files| json!({
                     "certificate": files.certificate,
                     "private_key": files.private_key,

@@ -15,6 +15,7 @@ pub(crate) mod mcp;
 pub(crate) mod parameters;
 pub(crate) mod request_authentication;
 pub(crate) mod solo;
+pub(crate) mod store;
 mod text;
 
 use schemars::JsonSchema;

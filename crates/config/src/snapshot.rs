@@ -3,6 +3,7 @@
 mod listener;
 mod parameters;
 mod routing;
+mod store;
 mod upstream;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use routing::{
     Filter, HeaderChanges, LlmRoute, McpRoute, McpTimeouts, PathMatch, PathRewrite, PlainBackend,
     PlainMatch, PlainRoute, Redirect, Rewrite, Route,
 };
+pub use store::LimitStore;
 pub use upstream::{Address, Credential, Endpoint, Provider, Server, UpstreamTls};
 
 /// What a waypoint works with between two changes of its configuration.

@@ -10,6 +10,7 @@ mod key;
 mod meter;
 mod rates;
 mod set;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use key::{Key, Subject, bucket_key};
 pub use meter::{Exceeded, Meter, Now, Taken};
 pub use rates::{Left, Rates};
 pub(crate) use set::LimitSet;
+pub use store::{Store, StoreFailure};
 
 use crate::{Mode, ObjectName, ObjectRef, Rule};
 
@@ -48,6 +50,8 @@ pub struct UsageLimit {
     pub concurrency: Option<u32>,
     /// What happens to a stream that is running when the tokens are used up.
     pub on_exceeded: OnExceeded,
+    /// Where its amounts are kept.
+    pub store: Store,
 }
 
 /// A number of tokens.

@@ -104,6 +104,8 @@ pub(super) struct Chosen<'a> {
     pub(super) listeners: Vec<Listener>,
     /// Whether what the WaypointParameters say is known; if not, that has been reported.
     pub(super) parameters_known: bool,
+    /// Whether a `limitStore` was written, however well.
+    pub(super) has_limit_store: bool,
     /// Other waypoints are compiled for in the same run: what is not attached here is theirs.
     pub(super) beside_others: bool,
 }
@@ -172,6 +174,9 @@ impl<'a> Chosen<'a> {
             mcp,
             listeners,
             parameters_known: parameters.known,
+            has_limit_store: parameters
+                .source
+                .is_some_and(|source| source.raw.limit_store.is_some()),
             beside_others,
         }
     }

@@ -4,7 +4,8 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use waypoint_policy::limit::{
-    Calendar, Count, Dimension, OnExceeded, Period, Requests, Tokens, UsageLimit,
+    Calendar, Count, Dimension, OnExceeded, Period, Requests, Store, StoreFailure, Tokens,
+    UsageLimit,
 };
 use waypoint_policy::{Effect, Kind, LlmBlock, McpBlock, ObjectRef, Rule};
 
@@ -37,15 +38,21 @@ pub(super) fn compile(
             object: limit.object,
             noun: "limit",
         };
-        one(&reader, &limit.raw, out)
+        one(&reader, &limit.raw, chosen, out)
     };
     set.limits.values().map(one).collect()
 }
 
-fn one(reader: &Reader<'_>, spec: &raw::UsageLimit, out: &mut Diagnostics) -> UsageLimit {
+fn one(
+    reader: &Reader<'_>,
+    spec: &raw::UsageLimit,
+    chosen: &Chosen<'_>,
+    out: &mut Diagnostics,
+) -> UsageLimit {
     let at = reader.object.spec();
     let (targets, here) = reader.targets(&spec.target_refs, out);
     unsupported(spec, at, out);
+    let store = store(reader, spec, (chosen, here), out);
     if spec.tokens.is_none()
         && spec.requests.is_none()
         && spec.concurrency.is_none()
@@ -95,23 +102,47 @@ fn one(reader: &Reader<'_>, spec: &raw::UsageLimit, out: &mut Diagnostics) -> Us
             Some(raw::OnExceeded::Cut) => OnExceeded::Cut,
             Some(raw::OnExceeded::Reject) | None => OnExceeded::Reject,
         },
+        store,
+    }
+}
+
+/// Where the amounts are kept. A limit of this waypoint needs a store of this waypoint.
+fn store(
+    reader: &Reader<'_>,
+    spec: &raw::UsageLimit,
+    (chosen, here): (&Chosen<'_>, bool),
+    out: &mut Diagnostics,
+) -> Store {
+    let at = reader.object.spec();
+    let failure = spec.store_failure.map(|failure| match failure {
+        raw::StoreFailure::Closed => StoreFailure::Closed,
+        raw::StoreFailure::Open => StoreFailure::Open,
+        raw::StoreFailure::LocalShare => StoreFailure::LocalShare,
+    });
+    match (spec.store, failure) {
+        (Some(raw::Store::Shared), failure) => {
+            let has_store = chosen.has_limit_store || !chosen.parameters_known;
+            if here && !has_store {
+                let message = "there is no store to share: name one as `limitStore` in the \
+                               WaypointParameters, or use `Local`";
+                out.error(at.key("store"), "missing-reference", message);
+            }
+            Store::Shared(failure.unwrap_or_default())
+        }
+        (Some(raw::Store::Local) | None, None) => Store::Local,
+        (Some(raw::Store::Local) | None, Some(_)) => {
+            let message = "`storeFailure` is for `store: Shared`: a local one does not fail";
+            out.error(at.key("storeFailure"), "contradiction", message);
+            Store::Local
+        }
     }
 }
 
 /// What the kind has and we do not enforce yet.
 fn unsupported(spec: &raw::UsageLimit, at: At<'_>, out: &mut Diagnostics) {
-    if spec.store == Some(raw::Store::Shared) {
-        let message = "store `Shared` is not supported yet; use `Local`";
-        out.error(at.key("store"), "not-enforced", message);
-    }
-    for (field, given) in [
-        ("storeFailure", spec.store_failure.is_some()),
-        ("cost", spec.cost.is_some()),
-    ] {
-        if given {
-            let message = format!("`{field}` is not supported yet; remove it");
-            out.error(at.key(field), "not-enforced", message);
-        }
+    if spec.cost.is_some() {
+        let message = "`cost` is not supported yet; remove it";
+        out.error(at.key("cost"), "not-enforced", message);
     }
 }
 

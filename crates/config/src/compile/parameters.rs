@@ -6,8 +6,8 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use waypoint_policy::{ObjectName, Posture};
 
-use super::missing;
 use super::set::{Decoded, Set};
+use super::{missing, store};
 use crate::kind::ObjectKind;
 use crate::object::{At, Diagnostics, Object};
 use crate::path::PathNormalization;
@@ -67,18 +67,9 @@ pub(super) fn compile<'a>(
         Some(source) => (&source.raw, source.object.spec()),
         None => (&default, gateway.object.at()),
     };
-    let unsupported = [
-        ("trustedWaypoints", &raw.trusted_waypoints),
-        ("limitStore", &raw.limit_store),
-    ];
-    for (field, value) in unsupported {
-        if value.is_some() {
-            out.error(
-                at.key(field),
-                "not-enforced",
-                format!("`{field}` is not supported yet; remove it"),
-            );
-        }
+    if raw.trusted_waypoints.is_some() {
+        let message = "`trustedWaypoints` is not supported yet; remove it";
+        out.error(at.key("trustedWaypoints"), "not-enforced", message);
     }
     let trust_domains = match &raw.trust_domains {
         Some(domains) => domains.clone(),
@@ -111,6 +102,10 @@ pub(super) fn compile<'a>(
         path_normalization,
         dns_suffix: dns_suffix.to_owned(),
         identity: identity(raw, at.key("identity"), out),
+        limit_store: source.and_then(|source| {
+            let store = source.raw.limit_store.as_ref()?;
+            store::compile(set, source.object, store, out)
+        }),
     };
     Compiled {
         posture: super::posture(raw.posture),

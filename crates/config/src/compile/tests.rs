@@ -2,6 +2,7 @@ mod dead_values;
 mod limits;
 mod places;
 mod prices;
+mod stores;
 
 use std::fs;
 use std::path::Path;

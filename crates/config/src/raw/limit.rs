@@ -37,8 +37,8 @@ pub(crate) struct UsageLimit {
     pub(crate) mode: Option<Mode>,
     /// Where the amounts are kept; default Local.
     pub(crate) store: Option<Store>,
-    #[schemars(skip)]
-    pub(crate) store_failure: Option<serde_json::Value>,
+    /// What holds while a shared store cannot be asked; default Closed.
+    pub(crate) store_failure: Option<StoreFailure>,
     #[schemars(skip)]
     pub(crate) cost: Option<serde_json::Value>,
 }
@@ -128,6 +128,17 @@ pub(crate) enum OnExceeded {
 pub(crate) enum Store {
     /// In each waypoint for itself.
     Local,
-    /// In a store that several waypoints share; refused until there is one.
+    /// In the `limitStore` of the WaypointParameters, which several waypoints share.
     Shared,
+}
+
+/// What holds while the shared store cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub(crate) enum StoreFailure {
+    /// Calls are refused.
+    Closed,
+    /// Calls go on; what they use is counted when the store is back.
+    Open,
+    /// Each waypoint admits its share of what was left.
+    LocalShare,
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::store::LimitStore;
 use super::{CertificateRef, Duration, Text};
 
 /// Settings of a waypoint; a Gateway names them in `spec.infrastructure.parametersRef`.
@@ -38,8 +39,8 @@ pub(crate) struct WaypointParameters {
     pub(crate) dns_suffix: Option<String>,
     #[schemars(skip)]
     pub(crate) trusted_waypoints: Option<serde_json::Value>,
-    #[schemars(skip)]
-    pub(crate) limit_store: Option<serde_json::Value>,
+    /// Where limits with `store: Shared` are kept; by default nowhere.
+    pub(crate) limit_store: Option<LimitStore>,
 }
 
 /// What happens to requests that no policy covers.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::LimitStore;
 use crate::path::PathNormalization;
 
 /// Settings of a waypoint (`WaypointParameters`, and mesh facts of the `istio` ConfigMap).
@@ -26,6 +27,8 @@ pub struct Parameters {
     pub dns_suffix: String,
     /// Our own certificate, when it comes from files.
     pub identity: Option<IdentityFiles>,
+    /// Where shared limits are kept.
+    pub limit_store: Option<LimitStore>,
 }
 
 /// Where audit events go.

@@ -73,7 +73,7 @@ pub enum Address {
 }
 
 /// What is shown to an upstream.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
     /// Nothing; the caller's own is removed.
     None,

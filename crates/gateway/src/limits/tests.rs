@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use waypoint_policy::limit::{Calendar, Count, Dimension, Period, Requests};
+use waypoint_policy::limit::{Calendar, Count, Dimension, Period, Requests, Store};
 use waypoint_policy::{LlmBlock, ObjectName, Principal, Rule};
 
 use super::*;
@@ -31,6 +31,7 @@ fn limit(name: &str, tokens: Option<u64>, requests: Option<u64>) -> UsageLimit {
         }),
         concurrency: None,
         on_exceeded: OnExceeded::Reject,
+        store: Store::Local,
     }
 }
 

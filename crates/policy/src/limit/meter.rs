@@ -291,7 +291,8 @@ fn pack(period: u32, used: u64) -> u64 {
 impl Calendar {
     /// The number of the period that holds a moment, from 1970, and the second in which the next
     /// begins.
-    fn at(self, unix_s: u64) -> (u32, u64) {
+    #[must_use]
+    pub fn at(self, unix_s: u64) -> (u32, u64) {
         let of = |seconds: u64, offset: u64| {
             let number = (unix_s + offset) / seconds;
             (number, (number + 1) * seconds - offset)

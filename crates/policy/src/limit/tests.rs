@@ -202,6 +202,7 @@ fn limit(per: Vec<Dimension>) -> UsageLimit {
         requests: None,
         concurrency: None,
         on_exceeded: OnExceeded::Reject,
+        store: Store::Local,
     }
 }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use waypoint_gateway::limits::{Ask, Limits};
+use waypoint_gateway::limits::{Ask, Limits, Used};
 use waypoint_policy::limit::{
-    Count, Dimension, OnExceeded, Period, Requests, Subject, Tokens, UsageLimit,
+    Count, Cut, Dimension, ExhaustedStatus, OnExceeded, Period, Requests, Subject, Tokens,
+    UsageLimit,
 };
 use waypoint_policy::{LlmBlock, Mode, ObjectName, Principal, Rule};
 
@@ -39,8 +40,12 @@ fn limit(number: usize) -> UsageLimit {
             period,
             burst: None,
         }),
+        cost: None,
         concurrency: Some(100),
         on_exceeded: OnExceeded::Cut,
+        cut: Cut::Error,
+        warn_at: Vec::new(),
+        exhausted_status: ExhaustedStatus::default(),
     }
 }
 
@@ -55,10 +60,12 @@ fn limits(criterion: &mut Criterion) {
         input: 300,
         output: 1000,
         is_guess: false,
+        price: None,
+        is_billed: true,
     };
     for held in [1, 4] {
         let store = Arc::new(Limits::default());
-        let all: Vec<UsageLimit> = (0..held).map(limit).collect();
+        let all: Vec<Arc<UsageLimit>> = (0..held).map(|number| Arc::new(limit(number))).collect();
         let agents: Vec<Principal> = (0..BUCKETS / held).map(agent).collect();
         let call = |principal: &Principal| {
             let subject = Subject {
@@ -69,7 +76,11 @@ fn limits(criterion: &mut Criterion) {
                 .reserve(&all, &subject, black_box(ask), &mut Vec::new())
                 .unwrap();
             reservation.sent();
-            reservation.used(Some(290), Some(40));
+            reservation.used(Used {
+                input: Some(290),
+                output: Some(40),
+                cost: None,
+            });
         };
         agents.iter().for_each(call);
         let mut next = 0;

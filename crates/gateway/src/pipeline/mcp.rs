@@ -324,7 +324,9 @@ fn reserve(
         };
         let ask = Wanted::default();
         let would_deny = &mut record.would_deny;
-        reserved.push(waypoint.limits.reserve(limits, &subject, ask, would_deny)?);
+        let reservation = waypoint.limits.reserve(limits, &subject, ask, would_deny)?;
+        record.warned(reservation.warnings());
+        reserved.push(reservation);
     }
     Ok(reserved)
 }

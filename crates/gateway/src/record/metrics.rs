@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     requests: IntCounterVec,
     decisions: IntCounterVec,
     would_deny: IntCounterVec,
+    limit_warnings: IntCounterVec,
     rule_hits: IntCounterVec,
     connections: IntCounterVec,
     attempts: IntCounterVec,
@@ -92,6 +93,11 @@ impl Metrics {
                     "policy",
                     "principal",
                 ],
+            ),
+            limit_warnings: counters(
+                "waypoint_limit_warnings_total",
+                "Calls that reached a warning threshold of a limit, by limit and threshold in percent.",
+                &["namespace", "limit", "at_percent"],
             ),
             would_deny: counters(
                 "waypoint_would_deny_total",
@@ -277,6 +283,11 @@ impl Metrics {
         }
         for rule in record.marked() {
             self.rule_hits.with_label_values(&rule_labels(rule)).inc();
+        }
+        for warning in &record.limit_warnings {
+            let name = &warning.limit.name;
+            let labels = [&*name.namespace, &*name.name, &warning.at.to_string()];
+            self.limit_warnings.with_label_values(&labels).inc();
         }
         for rule in &record.would_deny {
             self.would_deny.with_label_values(&rule_labels(rule)).inc();

@@ -1,14 +1,18 @@
 //! Reserving and settling by local limits, with 100,000 live buckets: the cost per limit.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
+use std::future::Future as _;
 use std::hint::black_box;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use waypoint_gateway::limits::{Ask, Limits};
+use waypoint_gateway::limits::{Ask, Limits, Used};
 use waypoint_policy::limit::{
-    Count, Dimension, OnExceeded, Period, Requests, Store, Subject, Tokens, UsageLimit,
+    Count, Cut, Dimension, ExhaustedStatus, OnExceeded, Period, Requests, Store, Subject, Tokens,
+    UsageLimit,
 };
 use waypoint_policy::{LlmBlock, Mode, ObjectName, Principal, Rule};
 
@@ -39,8 +43,12 @@ fn limit(number: usize) -> UsageLimit {
             period,
             burst: None,
         }),
+        cost: None,
         concurrency: Some(100),
         on_exceeded: OnExceeded::Cut,
+        cut: Cut::Error,
+        warn_at: Vec::new(),
+        exhausted_status: ExhaustedStatus::default(),
         store: Store::Local,
     }
 }
@@ -56,21 +64,31 @@ fn limits(criterion: &mut Criterion) {
         input: 300,
         output: 1000,
         is_guess: false,
+        price: None,
+        is_billed: true,
     };
     for held in [1, 4] {
         let store = Arc::new(Limits::default());
-        let all: Vec<UsageLimit> = (0..held).map(limit).collect();
+        let all: Vec<Arc<UsageLimit>> = (0..held).map(|number| Arc::new(limit(number))).collect();
         let agents: Vec<Principal> = (0..BUCKETS / held).map(agent).collect();
         let call = |principal: &Principal| {
             let subject = Subject {
                 model: Some("gpt-4o"),
                 ..Subject::of(principal)
             };
-            let mut reservation = store
-                .reserve(&all, &subject, black_box(ask), &mut Vec::new())
-                .unwrap();
+            let mut would_deny = Vec::new();
+            let reserved = store.reserve(&all, &subject, black_box(ask), &mut would_deny);
+            // Local limits wait for nothing.
+            let context = &mut Context::from_waker(Waker::noop());
+            let Poll::Ready(Ok(mut reservation)) = pin!(reserved).poll(context) else {
+                panic!("not reserved");
+            };
             reservation.sent();
-            reservation.used(Some(290), Some(40));
+            reservation.used(Used {
+                input: Some(290),
+                output: Some(40),
+                cost: None,
+            });
         };
         agents.iter().for_each(call);
         let mut next = 0;

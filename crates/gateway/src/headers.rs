@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use waypoint_policy::is_identity_header;
 
 use crate::exchange::{ExchangeError, RequestHead};
+use crate::respond::LIMIT_WARNING;
 
 /// Connection-specific fields (RFC 9110 §7.6.1) and those that are made anew for the next hop.
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -184,6 +185,7 @@ fn is_kept_back(name: &HeaderName, own_key: bool) -> bool {
         );
     is_hop_by_hop(name)
         || text.starts_with("x-envoy-")
+        || name == LIMIT_WARNING
         || (shared && !own_key)
         || matches!(
             text,

@@ -2,25 +2,30 @@
 
 mod estimate;
 mod reservation;
-#[expect(dead_code, reason = "calls do not take from it yet")]
-pub(crate) mod shared;
-mod store;
+mod shared;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
+use waypoint_config::{LimitStore, Snapshot};
+use waypoint_llm::{Price, Usage, cost};
 use waypoint_policy::limit::{
-    Exceeded, Now, OnExceeded, Rates, Subject, Tokens, UsageLimit, bucket_key,
+    Exceeded, ExhaustedStatus, Kinds, NotEntered, Now, Rates, Slot, Store, Subject, Table, Tokens,
+    UnknownModel, UsageLimit, bucket_key,
 };
-use waypoint_policy::{By, Code, Effect, Mode, Refusal, RuleName};
+use waypoint_policy::{By, Code, Effect, Mode, ObjectName, Refusal, RuleName};
 
+use crate::exchange::Connector;
 pub(crate) use estimate::Estimate;
 use estimate::Estimates;
-pub use reservation::Reservation;
-use reservation::{Part, TokenPart};
-use store::{Buckets, Held, NotEntered};
+use reservation::Part;
+pub use reservation::{Reservation, Used};
+use shared::Shared;
+pub(crate) use shared::StoreMetrics;
+use shared::part::{self, Asked};
 
 /// How often buckets that are full again are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -38,34 +43,98 @@ pub struct Ask {
     pub output: u64,
     /// Whether the output is a guess of ours: a guess never makes a call too large for a limit.
     pub is_guess: bool,
+    /// What its tokens cost; `None` where nobody knows, or nothing of it costs anything.
+    pub price: Option<Price>,
+    /// Whether it has a price at all, known or not: calls of MCP and lists of models have none.
+    pub is_billed: bool,
 }
 
 impl Ask {
-    /// What is asked of a limit with this capacity.
-    fn within(self, tokens: &Tokens, capacity: u64) -> Self {
+    /// What is asked of a limit: of a guess, what it has room for.
+    fn within(mut self, limit: &UsageLimit) -> Self {
         if !self.is_guess {
             return self;
         }
-        let room = capacity.saturating_sub(tokens.count.of(self.input, 0));
-        let output = self.output.min(room);
-        Self { output, ..self }
+        if let Some(tokens) = &limit.tokens {
+            let capacity = tokens.meter().capacity();
+            let room = capacity.saturating_sub(tokens.count.of(self.input, 0));
+            self.output = self.output.min(room);
+        }
+        if let Some(money) = &limit.cost {
+            let capacity = money.meter().capacity();
+            let all = self.cost(self.input, self.output);
+            if all > capacity {
+                // In proportion; what rounding leaves over is a guess all the same.
+                let room = capacity.saturating_sub(self.cost(self.input, 0));
+                let costs = all.saturating_sub(self.cost(self.input, 0)).max(1);
+                let fits = u128::from(self.output) * u128::from(room) / u128::from(costs);
+                self.output = u64::try_from(fits).unwrap_or(self.output).saturating_sub(1);
+            }
+        }
+        self
     }
+
+    /// The units of tokens that were used.
+    fn tokens_of(&self, tokens: &Tokens, used: Used) -> u64 {
+        let (input, output) = self.known(used);
+        tokens.count.of(input, output)
+    }
+
+    /// The micro-USD that were used.
+    fn cost_of(&self, used: Used) -> u64 {
+        let (input, output) = self.known(used);
+        used.cost.unwrap_or_else(|| self.cost(input, output))
+    }
+
+    fn known(&self, used: Used) -> (u64, u64) {
+        let input = used.input.unwrap_or(self.input);
+        (input, used.output.unwrap_or(self.output))
+    }
+
+    /// What so many tokens cost, in micro-USD.
+    fn cost(&self, input: u64, output: u64) -> u64 {
+        let usage = Usage {
+            input: Some(input),
+            output: Some(output),
+            ..Usage::default()
+        };
+        self.price.as_ref().map_or(0, |price| cost(price, &usage))
+    }
+}
+
+/// A limit of which much is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The limit.
+    pub limit: Arc<UsageLimit>,
+    /// The highest of its thresholds that is reached, in percent.
+    pub at: u8,
 }
 
 /// All buckets of the process. Configurations come and go; buckets stay, by the names of limits.
 #[derive(Debug)]
 pub struct Limits {
-    buckets: Buckets,
+    table: Table,
     estimates: Estimates,
     started: Instant,
+    shared: ArcSwapOption<Kept>,
+}
+
+/// The buckets of a store, and what they were made for.
+#[derive(Debug)]
+struct Kept {
+    settings: LimitStore,
+    gateway: ObjectName,
+    shared: Shared,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            buckets: Buckets::default(),
+            table: Table::new(Table::MOST, [rand::random(), rand::random()]),
             estimates: Estimates::default(),
             started: Instant::now(),
+            shared: ArcSwapOption::empty(),
         }
     }
 }
@@ -85,15 +154,84 @@ impl Limits {
         self.estimates.of(provider, model)
     }
 
-    /// Takes what a call will use from the bucket of each of its limits, or from none.
+    /// Keeps shared limits where a configuration says. What is kept in the same place already
+    /// stays as it is.
+    pub(crate) fn share(
+        &self,
+        snapshot: &Snapshot,
+        connector: &Arc<Connector>,
+        metrics: &StoreMetrics,
+    ) {
+        let settings = snapshot.parameters.limit_store.as_ref();
+        let kept = self.shared.load();
+        let is_same = match (&*kept, settings) {
+            (None, None) => true,
+            (Some(kept), Some(settings)) => {
+                kept.settings == *settings && kept.gateway == snapshot.gateway
+            }
+            _ => false,
+        };
+        if is_same {
+            return;
+        }
+        let kept = settings.map(|settings| {
+            let gateway = &snapshot.gateway;
+            let connector = Arc::clone(connector);
+            Arc::new(Kept {
+                settings: settings.clone(),
+                gateway: gateway.clone(),
+                shared: Shared::new(settings, gateway, connector, metrics.clone()),
+            })
+        });
+        self.shared.store(kept);
+    }
+
+    /// Gives back what was taken of shared limits in advance.
+    pub(crate) async fn close(&self) {
+        if let Some(kept) = self.shared.load_full() {
+            kept.shared.close().await;
+        }
+    }
+
+    /// Takes what a call will use from the bucket of each of its limits, or from none. Waits for a
+    /// store only where one of them is shared; local ones are taken before that.
     ///
     /// Limits on trial that would refuse are told to `would_deny`.
     ///
     /// # Errors
-    /// The refusal of the first limit, by name, that has no room.
+    /// The refusal of the first limit, by name and local ones first, that has no room.
     pub fn reserve<'l>(
         self: &Arc<Self>,
-        limits: impl IntoIterator<Item = &'l UsageLimit>,
+        limits: impl IntoIterator<Item = &'l Arc<UsageLimit>>,
+        subject: &Subject<'_>,
+        ask: Ask,
+        would_deny: &mut Vec<Arc<RuleName>>,
+    ) -> impl Future<Output = Result<Reservation, Refusal>> {
+        let mut asked = Vec::new();
+        let local = limits.into_iter().filter(|limit| match limit.store {
+            Store::Local => true,
+            Store::Shared(failure) => {
+                asked.push(Asked::new(limit, failure, subject, ask.within(limit)));
+                false
+            }
+        });
+        let reserved = self.reserve_local(local, subject, ask, would_deny);
+        async move {
+            let mut reservation = reserved?;
+            if !asked.is_empty() {
+                let kept = self.shared.load_full();
+                let shared = kept.as_ref().map(|kept| &kept.shared);
+                // Boxed: rarely waited for.
+                let taken = Box::pin(part::take(shared, asked, would_deny)).await;
+                reservation.share(taken?);
+            }
+            Ok(reservation)
+        }
+    }
+
+    fn reserve_local<'l>(
+        self: &Arc<Self>,
+        limits: impl IntoIterator<Item = &'l Arc<UsageLimit>>,
         subject: &Subject<'_>,
         ask: Ask,
         would_deny: &mut Vec<Arc<RuleName>>,
@@ -104,15 +242,9 @@ impl Limits {
             // Dropping what has been reserved gives it back.
             let refused = match self.enter(limit, subject) {
                 Err(refusal) => Some(refusal),
-                Ok(held) => {
-                    // One on trial cuts nothing.
-                    let on_exceeded = match limit.mode {
-                        Mode::Enforce => limit.on_exceeded,
-                        Mode::DryRun => OnExceeded::Reject,
-                    };
-                    let part = Part::new(limit, held, on_exceeded);
-                    let part = reservation.add(part);
-                    take(limit, part, now, ask).err()
+                Ok(slot) => {
+                    let part = reservation.add(Part::new(limit, slot, ask.within(limit)));
+                    self.take(part, now).err()
                 }
             };
             match (refused, limit.mode) {
@@ -127,13 +259,16 @@ impl Limits {
         Ok(reservation)
     }
 
-    fn enter(&self, limit: &UsageLimit, subject: &Subject<'_>) -> Result<Arc<Held>, Refusal> {
+    fn enter(&self, limit: &UsageLimit, subject: &Subject<'_>) -> Result<Slot, Refusal> {
         let most = limit.concurrency;
         if most == Some(0) {
             return Err(exhausted(limit, "calls at the same time"));
         }
         let key = bucket_key(limit, subject);
-        self.buckets.enter(&key, limit).map_err(|why| {
+        // One on trial is entered in any case, and looked at afterwards.
+        let most = most.filter(|_| limit.is_enforced());
+        let entered = self.table.enter(&key, Kinds::of(limit), most);
+        entered.map_err(|why| {
             let refusal = match why {
                 NotEntered::Full => Refusal::new(Code::RateLimited)
                     .with_message(message(limit, "calls at the same time", None))
@@ -144,6 +279,52 @@ impl Limits {
         })
     }
 
+    /// Takes one call from one bucket; what was taken before a refusal stays in `part`, to be given
+    /// back with it.
+    fn take(&self, part: &mut Part, now: Now) -> Result<(), Refusal> {
+        let limit = Arc::clone(&part.limit);
+        let unavailable = Refusal::new(Code::LimitUnavailable);
+        let bucket = self.table.bucket(part.slot).ok_or(unavailable)?;
+        if let Some(most) = limit.concurrency
+            && bucket.users() > most
+        {
+            // Of one on trial: what is in force is not even entered.
+            return Err(Refusal::new(Code::RateLimited));
+        }
+        let told = |what, exceeded, rates| refusal(&limit, what, exceeded).with_rates(rates);
+        if let Some(requests) = &limit.requests {
+            let meter = requests.meter();
+            let taken = meter.take(&bucket.requests, now, 1).map_err(|exceeded| {
+                let mut rates = Rates::default();
+                rates.add_requests(meter.left(&bucket.requests, now));
+                told("requests", exceeded, rates)
+            })?;
+            part.requests = Some((meter, taken));
+        }
+        if let Some(tokens) = &limit.tokens {
+            let meter = tokens.meter();
+            let units = tokens.count.of(part.ask.input, part.ask.output);
+            let taken = meter.take(&bucket.tokens, now, units).map_err(|exceeded| {
+                let mut rates = Rates::default();
+                rates.add_tokens(tokens.count, meter.left(&bucket.tokens, now));
+                told("tokens", exceeded, rates)
+            })?;
+            part.tokens = Some((meter, taken));
+        }
+        if let Some(money) = &limit.cost {
+            let is_unknown = part.ask.is_billed && part.ask.price.is_none();
+            if is_unknown && money.unknown_model == UnknownModel::Reject {
+                return Err(Refusal::new(Code::PriceUnknown).decided_by(by(&limit)));
+            }
+            let meter = money.meter();
+            let units = part.ask.cost(part.ask.input, part.ask.output);
+            let taken = meter.take(&bucket.cost, now, units);
+            let taken = taken.map_err(|exceeded| told("money", exceeded, Rates::default()))?;
+            part.cost = Some((meter, taken));
+        }
+        Ok(())
+    }
+
     /// Forgets buckets that are full again, for as long as the process runs.
     pub(crate) async fn sweep(self: Arc<Self>) {
         let mut interval = tokio::time::interval(SWEEP);
@@ -151,7 +332,7 @@ impl Limits {
             interval.tick().await;
             // Beside the workers: there may be many.
             let limits = Arc::clone(&self);
-            let swept = tokio::task::spawn_blocking(move || limits.buckets.sweep(limits.now()));
+            let swept = tokio::task::spawn_blocking(move || limits.table.sweep(limits.now()));
             if swept.await.is_err() {
                 return;
             }
@@ -160,7 +341,9 @@ impl Limits {
 
     /// How many buckets there are.
     pub(crate) fn buckets(&self) -> usize {
-        self.buckets.len()
+        let shared = self.shared.load();
+        let shared = shared.as_ref().map_or(0, |kept| kept.shared.buckets());
+        self.table.len() + shared
     }
 }
 
@@ -175,46 +358,8 @@ pub(crate) fn is_stop(limit: &UsageLimit) -> bool {
     limit.mode == Mode::Enforce
         && (limit.tokens.is_some_and(|tokens| tokens.limit == 0)
             || limit.requests.is_some_and(|requests| requests.limit == 0)
+            || limit.cost.is_some_and(|cost| cost.limit == 0)
             || limit.concurrency == Some(0))
-}
-
-/// Takes one call from one bucket; what was taken before a refusal stays in `part`, to be given
-/// back with it.
-fn take(limit: &UsageLimit, part: &mut Part, now: Now, ask: Ask) -> Result<(), Refusal> {
-    if let Some(most) = limit.concurrency
-        && part.held.bucket.users() > most
-    {
-        // Of one on trial: what is in force is not even entered.
-        return Err(Refusal::new(Code::RateLimited));
-    }
-    if let Some(requests) = &limit.requests {
-        let meter = requests.meter();
-        let taken = meter.take(&part.held.bucket.requests, now, 1);
-        let taken = taken.map_err(|exceeded| {
-            let mut rates = Rates::default();
-            rates.add_requests(meter.left(&part.held.bucket.requests, now));
-            refusal(limit, "requests", exceeded).with_rates(rates)
-        })?;
-        part.requests = Some((meter, taken));
-    }
-    if let Some(tokens) = &limit.tokens {
-        let meter = tokens.meter();
-        let ask = ask.within(tokens, meter.capacity());
-        let units = tokens.count.of(ask.input, ask.output);
-        let taken = meter.take(&part.held.bucket.tokens, now, units);
-        let taken = taken.map_err(|exceeded| {
-            let mut rates = Rates::default();
-            rates.add_tokens(tokens.count, meter.left(&part.held.bucket.tokens, now));
-            refusal(limit, "tokens", exceeded).with_rates(rates)
-        })?;
-        part.tokens = Some(TokenPart {
-            meter,
-            count: tokens.count,
-            ask,
-            taken,
-        });
-    }
-    Ok(())
 }
 
 fn refusal(limit: &UsageLimit, what: &str, exceeded: Exceeded) -> Refusal {
@@ -229,9 +374,7 @@ fn refusal(limit: &UsageLimit, what: &str, exceeded: Exceeded) -> Refusal {
         Exceeded::For(wait) if wait <= SHORT => Refusal::new(Code::RateLimited)
             .with_message(message(limit, what, Some(wait)))
             .with_retry_after(wait),
-        Exceeded::For(wait) => {
-            Refusal::new(Code::QuotaExhausted).with_message(message(limit, what, Some(wait)))
-        }
+        Exceeded::For(wait) => quota(limit).with_message(message(limit, what, Some(wait))),
     };
     refusal.decided_by(by(limit))
 }
@@ -242,9 +385,18 @@ pub(crate) fn stopped(limit: &UsageLimit) -> Refusal {
 }
 
 fn exhausted(limit: &UsageLimit, what: &str) -> Refusal {
-    Refusal::new(Code::QuotaExhausted)
+    quota(limit)
         .with_message(message(limit, what, None))
         .decided_by(by(limit))
+}
+
+/// The refusal for long, with the limit's own status.
+fn quota(limit: &UsageLimit) -> Refusal {
+    let refusal = Refusal::new(Code::QuotaExhausted);
+    match limit.exhausted_status {
+        ExhaustedStatus::TooManyRequests => refusal,
+        status => refusal.with_status(status.as_u16()),
+    }
 }
 
 /// The limit's name and when there is room again; never how much was used, or by whom.
@@ -254,7 +406,8 @@ fn message(limit: &UsageLimit, what: &str, wait: Option<Duration>) -> String {
         None => format!("limit {name} is exceeded: no more {what}"),
         Some(wait) => {
             let seconds = wait.as_millis().div_ceil(1000);
-            format!("limit {name} is exceeded: there are {what} again in {seconds} s")
+            let verb = if what == "money" { "is" } else { "are" };
+            format!("limit {name} is exceeded: there {verb} {what} again in {seconds} s")
         }
     }
 }

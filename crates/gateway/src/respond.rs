@@ -26,6 +26,9 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The same, where SDKs look for a provider's name of it.
 pub(crate) const PROVIDER_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
+/// Limits of which much is used: `namespace/name; at=80%`.
+pub(crate) const LIMIT_WARNING: HeaderName = HeaderName::from_static("x-waypoint-limit-warning");
+
 /// In whose words a refusal is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Voice {
@@ -60,6 +63,12 @@ pub(crate) fn forwarded(
         headers::response(answer.status(), answer.take_headers(), own_key).map_err(internal)?;
     head.insert_header(REQUEST_ID, context.record.id.as_str())
         .map_err(internal)?;
+    for warning in &context.record.limit_warnings {
+        if warning.limit.is_enforced() {
+            let text = format!("{}; at={}%", warning.limit.name, warning.at);
+            head.append_header(LIMIT_WARNING, text).map_err(internal)?;
+        }
+    }
     context.change_answer(&mut head).map_err(internal)?;
     Ok(head)
 }

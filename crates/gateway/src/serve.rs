@@ -211,6 +211,7 @@ impl Gateway {
                 gateway.admin.push((port, listener));
             }
         }
+        gateway.share_limits(&snapshot);
         let metrics = &gateway.waypoint.recorder.metrics;
         metrics.generation.set(metric(snapshot.generation));
         metrics.rules(&snapshot.policy);
@@ -268,6 +269,7 @@ impl Gateway {
             }
         }
         self.drain().await;
+        self.waypoint.limits.close().await;
         let _ = audit_stop.send(true);
         let _ = audit.await;
     }
@@ -304,6 +306,8 @@ impl Gateway {
             &self.upstreams,
             &self.ring,
         );
+        // Before calls find a limit that is shared.
+        self.share_limits(&snapshot);
         self.waypoint.state.store(Arc::new(state));
         self.start_listeners();
         let metrics = &self.waypoint.recorder.metrics;
@@ -312,6 +316,17 @@ impl Gateway {
         self.say_missing_credentials(&snapshot);
         tracing::info!(generation = snapshot.generation, "configuration in force");
         let _ = self.generation.send(snapshot.generation);
+    }
+
+    /// Keeps shared limits where the configuration says.
+    fn share_limits(&self, snapshot: &Snapshot) {
+        let Waypoint {
+            limits,
+            connector,
+            recorder,
+            ..
+        } = &*self.waypoint;
+        limits.share(snapshot, connector, &recorder.metrics.limit_store);
     }
 
     /// A provider whose key is not there is served: its calls are refused one by one, and the key

@@ -17,17 +17,21 @@ pub use list::list_price;
 #[serde(try_from = "String")]
 pub struct PerMillion(u64);
 
-/// Why a text is no price.
+/// An amount of money, in micro-USD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MicroUsd(pub u64);
+
+/// Why a text is no price, or no amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PriceError {
     /// No decimal number: a sign, an exponent, no digit at all.
-    #[error("a price is a decimal number of USD, such as \"2.50\"")]
+    #[error("USD are a decimal number, such as \"2.50\"")]
     NotDecimal,
     /// Not a whole number of micro-USD.
-    #[error("a price has at most 6 decimals")]
+    #[error("USD have at most 6 decimals")]
     TooFine,
     /// Beyond what can be counted.
-    #[error("a price is at most {} USD", u64::MAX / 1_000_000)]
+    #[error("USD are at most {}", u64::MAX / 1_000_000)]
     TooLarge,
 }
 
@@ -35,6 +39,15 @@ impl FromStr for PerMillion {
     type Err = PriceError;
 
     /// Reads USD, such as `2.50`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(|MicroUsd(micro)| Self(micro))
+    }
+}
+
+impl FromStr for MicroUsd {
+    type Err = PriceError;
+
+    /// Reads USD, such as `5.00`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let mut digits = whole.bytes().chain(fraction.bytes()).peekable();

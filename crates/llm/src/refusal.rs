@@ -68,7 +68,7 @@ struct Frame<'a> {
 pub fn refusal_body(dialect: Dialect, refusal: &Refusal, request_id: &str) -> Vec<u8> {
     let code = code(dialect, refusal.code);
     let message = &*refusal.message;
-    let r#type = kind(dialect, refusal.code);
+    let r#type = kind(dialect, refusal);
     match dialect {
         Dialect::OpenAi => json(&OpenAiBody {
             error: OpenAiError {
@@ -135,7 +135,7 @@ pub fn error_frame(dialect: Dialect, refusal: &Refusal, sequence_number: u64) ->
         sequence_number,
         error: OpenAiError {
             message,
-            r#type: kind(dialect, refusal.code),
+            r#type: kind(dialect, refusal),
             param: None,
             code,
         },
@@ -154,9 +154,9 @@ fn code(dialect: Dialect, code: Code) -> &'static str {
 }
 
 /// The dialect's error type for a refusal.
-fn kind(dialect: Dialect, code: Code) -> &'static str {
-    match (dialect, code.status()) {
-        (Dialect::OpenAi, 429) if code == Code::QuotaExhausted => "insufficient_quota",
+fn kind(dialect: Dialect, refusal: &Refusal) -> &'static str {
+    match (dialect, refusal.status()) {
+        (Dialect::OpenAi, _) if refusal.code == Code::QuotaExhausted => "insufficient_quota",
         (Dialect::OpenAi, 403) => "permission_error",
         (Dialect::OpenAi, 429) => "rate_limit_error",
         (Dialect::OpenAi, 502) => "api_error",

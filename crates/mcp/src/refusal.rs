@@ -190,7 +190,7 @@ impl From<Refusal> for McpRefusal {
             Code::VersionUnsupported => -32022,
             _ => -32603,
         };
-        let status = match refusal.code.status() {
+        let status = match refusal.status() {
             401 => 403,
             status => status,
         };

@@ -10,7 +10,10 @@ mod key;
 mod meter;
 mod rates;
 mod set;
+mod shard;
 mod store;
+mod sync;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -18,12 +21,13 @@ use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-pub use bucket::{Bucket, Entry};
+pub use bucket::{Bucket, Digest, Entry, Kinds};
 pub use key::{Key, Subject, bucket_key};
 pub use meter::{Exceeded, Meter, Now, Taken};
 pub use rates::{Left, Rates};
 pub(crate) use set::LimitSet;
 pub use store::{Store, StoreFailure};
+pub use table::{NotEntered, Slot, Table};
 
 use crate::{Mode, ObjectName, ObjectRef, Rule};
 
@@ -46,10 +50,18 @@ pub struct UsageLimit {
     pub tokens: Option<Tokens>,
     /// LLM and MCP calls.
     pub requests: Option<Requests>,
+    /// Money for LLM calls.
+    pub cost: Option<Cost>,
     /// LLM and MCP calls at the same time.
     pub concurrency: Option<u32>,
-    /// What happens to a stream that is running when the tokens are used up.
+    /// What happens to a stream that is running when the tokens or the money are used up.
     pub on_exceeded: OnExceeded,
+    /// How a stream is cut.
+    pub cut: Cut,
+    /// Percentages of any number above at which callers and operators are warned; ascending.
+    pub warn_at: Vec<u8>,
+    /// The HTTP status of a call that is refused for longer than a short while.
+    pub exhausted_status: ExhaustedStatus,
     /// Where its amounts are kept.
     pub store: Store,
 }
@@ -74,6 +86,49 @@ pub struct Requests {
     pub period: Period,
     /// How many at once, where the period is a window; `None` is all of them.
     pub burst: Option<NonZeroU64>,
+}
+
+/// An amount of money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// In micro-USD; 0 stops everything.
+    pub limit: u64,
+    /// In which time.
+    pub period: Period,
+    /// What becomes of calls whose price nobody knows.
+    pub unknown_model: UnknownModel,
+}
+
+/// What becomes of a call whose price nobody knows, where money is limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum UnknownModel {
+    /// It is refused.
+    #[default]
+    Reject,
+    /// It is made, costs nothing, and warns.
+    Alert,
+}
+
+/// How a stream is cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Cut {
+    /// By an error that SDKs raise.
+    #[default]
+    Error,
+    /// As if the model had reached its maximum of output, so that callers keep what they have.
+    Finish,
+}
+
+/// The HTTP status of a refusal by a limit that is used up for long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum ExhaustedStatus {
+    /// 402
+    PaymentRequired,
+    /// 403
+    Forbidden,
+    /// 429
+    #[default]
+    TooManyRequests,
 }
 
 /// The time a number is for.
@@ -240,6 +295,36 @@ impl UsageLimit {
     #[must_use]
     pub fn is_enforced(&self) -> bool {
         self.mode == Mode::Enforce
+    }
+
+    /// The periods of tokens, requests and cost.
+    #[must_use]
+    pub fn periods(&self) -> [Option<Period>; 3] {
+        [
+            self.tokens.map(|tokens| tokens.period),
+            self.requests.map(|requests| requests.period),
+            self.cost.map(|cost| cost.period),
+        ]
+    }
+}
+
+impl Cost {
+    /// The arithmetic of it.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter::new(self.limit, self.period, None)
+    }
+}
+
+impl ExhaustedStatus {
+    /// The number (RFC 9110 §15.5).
+    #[must_use]
+    pub fn as_u16(self) -> u16 {
+        match self {
+            Self::PaymentRequired => 402,
+            Self::Forbidden => 403,
+            Self::TooManyRequests => 429,
+        }
     }
 }
 

@@ -73,6 +73,8 @@ pub enum Code {
     QuotaExhausted,
     /// The call is larger than a limit ever has room for.
     RequestExceedsLimit,
+    /// A limit of money is in the way of a call whose price nobody knows.
+    PriceUnknown,
     /// A limit has to be counted, and cannot be.
     LimitUnavailable,
     /// The gateway is going down.
@@ -126,6 +128,7 @@ impl Code {
         Self::RateLimited,
         Self::QuotaExhausted,
         Self::RequestExceedsLimit,
+        Self::PriceUnknown,
         Self::LimitUnavailable,
         Self::ShuttingDown,
         Self::TooManyConnections,
@@ -171,6 +174,7 @@ impl Code {
             Self::RateLimited => "rate_limit_exceeded",
             Self::QuotaExhausted => "insufficient_quota",
             Self::RequestExceedsLimit => "request_exceeds_limit",
+            Self::PriceUnknown => "price_unknown",
             Self::LimitUnavailable => "limit_unavailable",
             Self::ShuttingDown => "shutting_down",
             Self::TooManyConnections => "too_many_connections",
@@ -197,6 +201,7 @@ impl Code {
             | Self::ToolDenied
             | Self::HostNotAllowed
             | Self::OperationNotAllowed
+            | Self::PriceUnknown
             | Self::PolicyRevoked => 403,
             Self::RouteNotFound
             | Self::ModelNotFound
@@ -265,7 +270,10 @@ impl Code {
     pub fn flags(self) -> &'static [&'static str] {
         match self {
             Self::AuthorizerUnavailable => &["UAEX"],
-            Self::RateLimited | Self::QuotaExhausted | Self::RequestExceedsLimit => &["RL"],
+            Self::RateLimited
+            | Self::QuotaExhausted
+            | Self::RequestExceedsLimit
+            | Self::PriceUnknown => &["RL"],
             _ if self.is_denial() => &["RBAC_ACCESS_DENIED"],
             _ => &[],
         }
@@ -305,6 +313,7 @@ impl Code {
             Self::RateLimited => "a rate limit is exceeded",
             Self::QuotaExhausted => "a quota is exhausted",
             Self::RequestExceedsLimit => "the request is larger than a limit ever allows",
+            Self::PriceUnknown => "the price of this model is not known, and a budget applies",
             Self::LimitUnavailable => "a limit could not be counted",
             Self::ShuttingDown => "the gateway is shutting down",
             Self::TooManyConnections => "the gateway serves too many connections",
@@ -343,6 +352,8 @@ pub struct Refusal {
     pub by: Option<By>,
     /// What is left of the limit that refused.
     pub rates: Option<Box<Rates>>,
+    /// The HTTP status, where it is not the code's own.
+    status: Option<u16>,
 }
 
 impl Refusal {
@@ -355,6 +366,7 @@ impl Refusal {
             retry_after: None,
             by: None,
             rates: None,
+            status: None,
         }
     }
 
@@ -386,10 +398,17 @@ impl Refusal {
         self
     }
 
-    /// The status of its code.
+    /// The same refusal with an HTTP status of its own.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Its HTTP status: that of its code, unless it has one of its own.
     #[must_use]
     pub fn status(&self) -> u16 {
-        self.code.status()
+        self.status.unwrap_or(self.code.status())
     }
 }
 

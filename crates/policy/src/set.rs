@@ -162,14 +162,14 @@ impl PolicySet {
 
     /// The limits, by namespace and name.
     #[must_use]
-    pub fn usage_limits(&self) -> &[UsageLimit] {
+    pub fn usage_limits(&self) -> &[Arc<UsageLimit>] {
         self.limits.limits()
     }
 
     /// The limits that an action falls under, by name. As with [`decide`](Self::decide), the cost
     /// grows with these alone.
     #[must_use]
-    pub fn limits(&self, query: &Query<'_>) -> SmallVec<[&UsageLimit; 4]> {
+    pub fn limits(&self, query: &Query<'_>) -> SmallVec<[&Arc<UsageLimit>; 4]> {
         let who = Who::new(query.principal, &self.settings);
         let asked = Asked::new(&query.action, "");
         let who = (who.as_ref(), query.facts.claims);

@@ -139,3 +139,13 @@ async fn a_cut_stream_raises() {
     let limit = "tokens: {limit: 500, window: 1h}\nonExceeded: Cut";
     play(limit, &[], true, check).await;
 }
+
+#[tokio::test]
+async fn a_stream_that_is_to_end_softly_raises_nothing() {
+    let check = |sdk, outcomes: &[Outcome]| {
+        let ended = &outcomes[0];
+        assert!(ended.ok, "{sdk:?}: {ended:#?}");
+    };
+    let limit = "tokens: {limit: 500, window: 1h}\nonExceeded: Cut\ncutWith: Finish";
+    play(limit, &[], true, check).await;
+}

@@ -3,9 +3,10 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use waypoint_llm::MicroUsd;
 use waypoint_policy::limit::{
-    Calendar, Count, Dimension, OnExceeded, Period, Requests, Store, StoreFailure, Tokens,
-    UsageLimit,
+    Calendar, Cost, Count, Cut, Dimension, ExhaustedStatus, OnExceeded, Period, Requests, Store,
+    StoreFailure, Tokens, UnknownModel, UsageLimit,
 };
 use waypoint_policy::{Effect, Kind, LlmBlock, McpBlock, ObjectRef, Rule};
 
@@ -18,7 +19,7 @@ use crate::raw::agent;
 use crate::raw::limit as raw;
 use crate::raw::{self as written, Text};
 
-/// The most of anything in a period: what a bucket can count.
+/// The most of anything in a period, money in micro-USD: what a bucket can count.
 const AMOUNT_MAX: u64 = 10_000_000_000_000;
 const WINDOW_MIN: Duration = Duration::from_secs(1);
 const WINDOW_MAX: Duration = Duration::from_secs(31 * 24 * 60 * 60);
@@ -51,33 +52,32 @@ fn one(
 ) -> UsageLimit {
     let at = reader.object.spec();
     let (targets, here) = reader.targets(&spec.target_refs, out);
-    unsupported(spec, at, out);
     let store = store(reader, spec, (chosen, here), out);
     if spec.tokens.is_none()
         && spec.requests.is_none()
         && spec.concurrency.is_none()
         && spec.cost.is_none()
     {
-        let message = "nothing is limited: give it `tokens`, `requests` or `concurrency`";
+        let message = "nothing is limited: give it `tokens`, `requests`, `cost` or `concurrency`";
         out.error(at, "missing-field", message);
     }
-    if spec.tokens.is_some() {
-        let only_mcp = spec.llm.is_none() && spec.mcp.is_some();
-        let only_proxies = targets.iter().all(|target| target.kind == Kind::McpProxy);
-        let message = "MCP calls have no tokens";
-        if only_mcp {
-            let message = format!("{message}, and this limit is about `mcp` alone; use `requests`");
-            out.error(at.key("tokens"), "contradiction", message);
-        } else if only_proxies && !targets.is_empty() {
-            let message = format!(
-                "{message}, and this limit is attached to MCPProxies alone, so these are never used"
-            );
-            out.warning(at.key("tokens"), "never-matches", message);
+    for (field, given) in [
+        ("tokens", spec.tokens.is_some()),
+        ("cost", spec.cost.is_some()),
+    ] {
+        if given {
+            llm_only(spec, &targets, at.key(field), out);
         }
     }
-    if spec.on_exceeded == Some(raw::OnExceeded::Cut) && spec.tokens.is_none() {
-        let message = "`Cut` is for streams whose `tokens` are used up, and there are none";
+    let is_metered = spec.tokens.is_some() || spec.cost.is_some();
+    if spec.on_exceeded == Some(raw::OnExceeded::Cut) && !is_metered {
+        let message =
+            "`Cut` is for streams whose `tokens` or `cost` are used up, and there are none";
         out.error(at.key("onExceeded"), "contradiction", message);
+    }
+    if spec.cut_with.is_some() && spec.on_exceeded != Some(raw::OnExceeded::Cut) {
+        let message = "`cutWith` is for `onExceeded: Cut`; without it no stream is cut";
+        out.error(at.key("cutWith"), "contradiction", message);
     }
     UsageLimit {
         name: reader.object.name.clone(),
@@ -93,6 +93,10 @@ fn one(
             .requests
             .as_ref()
             .and_then(|raw| requests(raw, at.key("requests"), out)),
+        cost: spec
+            .cost
+            .as_ref()
+            .and_then(|raw| cost(raw, at.key("cost"), out)),
         concurrency: spec.concurrency.and_then(|number| {
             let at = at.key("concurrency");
             bounded("concurrency", number, 0, u32::MAX.into(), at, out);
@@ -101,6 +105,21 @@ fn one(
         on_exceeded: match spec.on_exceeded {
             Some(raw::OnExceeded::Cut) => OnExceeded::Cut,
             Some(raw::OnExceeded::Reject) | None => OnExceeded::Reject,
+        },
+        cut: match spec.cut_with {
+            Some(raw::CutWith::Finish) => Cut::Finish,
+            Some(raw::CutWith::Error) | None => Cut::Error,
+        },
+        warn_at: thresholds(&spec.warn_at, at.key("warnAt"), out),
+        exhausted_status: match spec.exhausted_status {
+            None | Some(429) => ExhaustedStatus::TooManyRequests,
+            Some(402) => ExhaustedStatus::PaymentRequired,
+            Some(403) => ExhaustedStatus::Forbidden,
+            Some(_) => {
+                let message = "`exhaustedStatus` is 402, 403 or 429";
+                out.error(at.key("exhaustedStatus"), "bad-value", message);
+                ExhaustedStatus::default()
+            }
         },
         store,
     }
@@ -138,12 +157,37 @@ fn store(
     }
 }
 
-/// What the kind has and we do not enforce yet.
-fn unsupported(spec: &raw::UsageLimit, at: At<'_>, out: &mut Diagnostics) {
-    if spec.cost.is_some() {
-        let message = "`cost` is not supported yet; remove it";
-        out.error(at.key("cost"), "not-enforced", message);
+/// Tokens and money are of LLM calls alone.
+fn llm_only(spec: &raw::UsageLimit, targets: &[ObjectRef], at: At<'_>, out: &mut Diagnostics) {
+    let message = "MCP calls have no tokens and no price";
+    let only_proxies = targets.iter().all(|target| target.kind == Kind::McpProxy);
+    if spec.llm.is_none() && spec.mcp.is_some() {
+        let message = format!("{message}, and this limit is about `mcp` alone; use `requests`");
+        out.error(at, "contradiction", message);
+    } else if only_proxies && !targets.is_empty() {
+        let message = format!(
+            "{message}, and this limit is attached to MCPProxies alone, so these are never used"
+        );
+        out.warning(at, "never-matches", message);
     }
+}
+
+fn thresholds(raw: &[u64], at: At<'_>, out: &mut Diagnostics) -> Vec<u8> {
+    let mut thresholds: Vec<u8> = Vec::new();
+    for (index, &percent) in raw.iter().enumerate() {
+        let at = at.index(index);
+        match u8::try_from(percent) {
+            Ok(percent @ 1..=100) if thresholds.last().is_none_or(|&last| last < percent) => {
+                thresholds.push(percent);
+            }
+            Ok(1..=100) => {
+                let message = "`warnAt` lists each percentage once, ascending";
+                out.error(at, "bad-value", message);
+            }
+            _ => out.error(at, "bad-value", "`warnAt` lists percentages from 1 to 100"),
+        }
+    }
+    thresholds
 }
 
 /// Whom the limit is about, and which of their calls. Blocks are read as a Deny's.
@@ -246,6 +290,22 @@ fn requests(raw: &raw::Requests, at: At<'_>, out: &mut Diagnostics) -> Option<Re
         limit: raw.limit,
         period: period("requests", raw.window, raw.calendar, at, out)?,
         burst: raw.burst.and_then(NonZeroU64::new),
+    })
+}
+
+fn cost(raw: &raw::Cost, at: At<'_>, out: &mut Diagnostics) -> Option<Cost> {
+    let Text(MicroUsd(limit)) = raw.limit;
+    if limit > AMOUNT_MAX {
+        let message = "`limit` must be at most 10000000 USD";
+        out.error(at.key("limit"), "bad-value", message);
+    }
+    Some(Cost {
+        limit,
+        period: period("cost", raw.window, raw.calendar, at, out)?,
+        unknown_model: match raw.unknown_model {
+            Some(raw::UnknownModel::Alert) => UnknownModel::Alert,
+            Some(raw::UnknownModel::Reject) | None => UnknownModel::Reject,
+        },
     })
 }
 

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use waypoint_llm::MicroUsd;
 use waypoint_policy::Pattern;
 use waypoint_policy::limit::Dimension;
 
@@ -29,18 +30,27 @@ pub(crate) struct UsageLimit {
     pub(crate) tokens: Option<Tokens>,
     /// LLM and MCP calls.
     pub(crate) requests: Option<Requests>,
+    /// Money for LLM calls.
+    pub(crate) cost: Option<Cost>,
     /// LLM and MCP calls at the same time; 0 stops everything.
     pub(crate) concurrency: Option<u64>,
-    /// What happens to running streams when the tokens are used up; default Reject.
+    /// What happens to running streams when the tokens or the money are used up; default Reject.
     pub(crate) on_exceeded: Option<OnExceeded>,
+    /// How streams are cut; default Error.
+    pub(crate) cut_with: Option<CutWith>,
+    /// Percentages of any of the numbers, from 1 to 100, ascending: a call that reaches one warns
+    /// its caller and the operator.
+    #[serde(default)]
+    pub(crate) warn_at: Vec<u64>,
+    /// The HTTP status of calls that are refused for more than a minute: 402, 403 or 429; default
+    /// 429.
+    pub(crate) exhausted_status: Option<u64>,
     /// Default Enforce.
     pub(crate) mode: Option<Mode>,
     /// Where the amounts are kept; default Local.
     pub(crate) store: Option<Store>,
     /// What holds while a shared store cannot be asked; default Closed.
     pub(crate) store_failure: Option<StoreFailure>,
-    #[schemars(skip)]
-    pub(crate) cost: Option<serde_json::Value>,
 }
 
 /// LLM calls; all fields that are given must match.
@@ -92,6 +102,38 @@ pub(crate) struct Requests {
     pub(crate) calendar: Option<Calendar>,
     /// How many at once, with `window` alone; default all of `limit`.
     pub(crate) burst: Option<u64>,
+}
+
+/// An amount of money. Exactly one of `window` and `calendar`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Cost {
+    /// USD, as a decimal string with at most six decimals; "0" stops everything; at most 10000000.
+    pub(crate) limit: Text<MicroUsd>,
+    /// What was used comes back evenly over this time, from `1s` to `744h` (31 days).
+    pub(crate) window: Option<Duration>,
+    /// The amount is for each of these.
+    pub(crate) calendar: Option<Calendar>,
+    /// What becomes of calls to models whose price is not known; default Reject.
+    pub(crate) unknown_model: Option<UnknownModel>,
+}
+
+/// What becomes of calls to models whose price is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub(crate) enum UnknownModel {
+    /// They are refused.
+    Reject,
+    /// They are made and cost nothing, which is told to the operator.
+    Alert,
+}
+
+/// How streams are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub(crate) enum CutWith {
+    /// By an error that SDKs raise.
+    Error,
+    /// As if the model had reached its maximum of output: callers keep what they have.
+    Finish,
 }
 
 /// A stretch of the calendar, in UTC; weeks begin on Monday.

@@ -3,31 +3,39 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use waypoint_policy::limit::{Count, Exceeded, Meter, Now, OnExceeded, Rates, Taken, UsageLimit};
-use waypoint_policy::{By, Code, Effect, Mode, ObjectName, Refusal, RuleName};
+use waypoint_policy::limit::{
+    Cut, Exceeded, Meter, Now, OnExceeded, Rates, Slot, Taken, UsageLimit,
+};
+use waypoint_policy::{Code, Mode, Refusal};
 
-use super::store::Held;
-use super::{Ask, Limits};
+use super::shared::part::SharedPart;
+use super::{Ask, Limits, Warning, by};
 
 /// Output tokens that a running stream takes at a time: what it can go beyond its limit.
-const LEASE: u64 = 128;
+pub(super) const LEASE: u64 = 128;
+
+/// What a call used; what is not known counts as it was estimated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Input tokens.
+    pub input: Option<u64>,
+    /// Output tokens.
+    pub output: Option<u64>,
+    /// Micro-USD; from the tokens where it is not known.
+    pub cost: Option<u64>,
+}
 
 /// What became of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     /// It was not sent: nothing was used.
     Unsent,
     /// It was sent, and nobody knows what it used.
     Sent,
     /// It was a call, and used no tokens.
     Refused,
-    /// It used this; what is not known counts as it was estimated.
-    Used {
-        /// Input tokens.
-        input: Option<u64>,
-        /// Output tokens.
-        output: Option<u64>,
-    },
+    /// It used this.
+    Used(Used),
 }
 
 /// What a call holds. Dropping it settles: what was not used goes back, what was used beyond it is
@@ -36,52 +44,119 @@ enum Outcome {
 pub struct Reservation {
     limits: Arc<Limits>,
     parts: SmallVec<[Part; 2]>,
+    /// Of the limits that several gateways share.
+    shared: Vec<SharedPart>,
     outcome: Outcome,
+    cut: Option<Cut>,
 }
 
 /// What is held of one limit.
 #[derive(Debug)]
 pub(super) struct Part {
-    name: ObjectName,
-    is_enforced: bool,
-    pub(super) held: Arc<Held>,
-    on_exceeded: OnExceeded,
-    pub(super) tokens: Option<TokenPart>,
-    pub(super) requests: Option<(Meter, Taken)>,
-}
-
-/// The tokens that are held.
-#[derive(Debug)]
-pub(super) struct TokenPart {
-    pub(super) meter: Meter,
-    pub(super) count: Count,
+    pub(super) limit: Arc<UsageLimit>,
+    pub(super) slot: Slot,
     /// What was estimated when it was taken.
     pub(super) ask: Ask,
-    pub(super) taken: Taken,
-}
-
-impl TokenPart {
-    /// The units that so many tokens are.
-    fn units(&self, input: Option<u64>, output: Option<u64>) -> u64 {
-        let (input, output) = (
-            input.unwrap_or(self.ask.input),
-            output.unwrap_or(self.ask.output),
-        );
-        self.count.of(input, output)
-    }
+    pub(super) tokens: Option<(Meter, Taken)>,
+    pub(super) requests: Option<(Meter, Taken)>,
+    pub(super) cost: Option<(Meter, Taken)>,
 }
 
 impl Part {
     /// A part that holds nothing but its bucket, which it leaves when it is settled.
-    pub(super) fn new(limit: &UsageLimit, held: Arc<Held>, on_exceeded: OnExceeded) -> Self {
+    pub(super) fn new(limit: &Arc<UsageLimit>, slot: Slot, ask: Ask) -> Self {
         Self {
-            name: limit.name.clone(),
-            is_enforced: limit.is_enforced(),
-            held,
-            on_exceeded,
+            limit: Arc::clone(limit),
+            slot,
+            ask,
             tokens: None,
             requests: None,
+            cost: None,
         }
+    }
+
+    fn settle(&self, limits: &Limits, outcome: Outcome, now: Now) {
+        let Some(bucket) = limits.table.bucket(self.slot) else {
+            return;
+        };
+        if let (Some((meter, taken)), Some(tokens)) = (self.tokens, &self.limit.tokens) {
+            let units = match outcome {
+                Outcome::Unsent | Outcome::Refused => 0,
+                Outcome::Sent => taken.units,
+                Outcome::Used(used) => self.ask.tokens_of(tokens, used),
+            };
+            meter.settle(&bucket.tokens, now, taken, units);
+        }
+        if let Some((meter, taken)) = self.cost {
+            let units = match outcome {
+                Outcome::Unsent | Outcome::Refused => 0,
+                Outcome::Sent => taken.units,
+                Outcome::Used(used) => self.ask.cost_of(used),
+            };
+            meter.settle(&bucket.cost, now, taken, units);
+        }
+        if let (Some((meter, taken)), Outcome::Unsent) = (self.requests, outcome) {
+            meter.settle(&bucket.requests, now, taken, 0);
+        }
+        // Last: a bucket that nobody uses may be forgotten.
+        bucket.leave();
+    }
+
+    /// The highest threshold that is reached by any of its numbers.
+    fn warning(&self, limits: &Limits, now: Now) -> Option<Warning> {
+        if self.limit.warn_at.is_empty() {
+            return None;
+        }
+        let bucket = limits.table.bucket(self.slot)?;
+        let percent = |number: Option<(Meter, Taken)>, word| {
+            number.map_or(0, |(meter, _)| meter.used_percent(word, now))
+        };
+        let users = u64::from(bucket.users()) * 100;
+        let concurrency = self.limit.concurrency.map(u64::from);
+        let used = percent(self.tokens, &bucket.tokens)
+            .max(percent(self.requests, &bucket.requests))
+            .max(percent(self.cost, &bucket.cost))
+            .max(concurrency.map_or(0, |most| users.checked_div(most).unwrap_or(100)));
+        let mut reached = self.limit.warn_at.iter().rev();
+        let at = *reached.find(|&&at| u64::from(at) <= used)?;
+        Some(Warning {
+            limit: Arc::clone(&self.limit),
+            at,
+        })
+    }
+
+    /// Takes what a stream has used beyond what is held.
+    fn grow(&mut self, limits: &Limits, used: Used) -> Result<(), Refusal> {
+        let Some(bucket) = limits.table.bucket(self.slot) else {
+            return Ok(());
+        };
+        // One on trial cuts nothing.
+        let cuts = self.limit.on_exceeded == OnExceeded::Cut && self.limit.mode == Mode::Enforce;
+        let more = |(meter, mut taken): (Meter, Taken), word, used: u64, lease: u64| {
+            let missing = used.saturating_sub(taken.units);
+            if missing == 0 {
+                return Ok((meter, taken));
+            }
+            let units = missing.div_ceil(lease).saturating_mul(lease);
+            let now = limits.now();
+            let _leased = match cuts {
+                true => meter.take(word, now, units)?,
+                false => meter.charge(word, now, units),
+            };
+            taken.units = taken.units.saturating_add(units);
+            Ok((meter, taken))
+        };
+        if let (Some(number), Some(tokens)) = (self.tokens, &self.limit.tokens) {
+            let used = self.ask.tokens_of(tokens, used);
+            let grown = more(number, &bucket.tokens, used, LEASE);
+            self.tokens = Some(grown.map_err(|exceeded| cut(&self.limit, "tokens", exceeded))?);
+        }
+        if let Some(number) = self.cost {
+            let lease = self.ask.cost(0, LEASE).max(1);
+            let grown = more(number, &bucket.cost, self.ask.cost_of(used), lease);
+            self.cost = Some(grown.map_err(|exceeded| cut(&self.limit, "money", exceeded))?);
+        }
+        Ok(())
     }
 }
 
@@ -91,16 +166,18 @@ impl Reservation {
         Self {
             limits,
             parts: SmallVec::new(),
+            shared: Vec::new(),
             outcome: Outcome::Unsent,
+            cut: None,
         }
     }
 
     /// Settles what is held of one limit as if the call had not been made.
-    pub(super) fn give_up(&mut self, limit: &UsageLimit, now: Now) {
+    pub(super) fn give_up(&mut self, limit: &Arc<UsageLimit>, now: Now) {
         self.parts.retain(|part| {
-            let stays = part.name != limit.name;
+            let stays = !Arc::ptr_eq(&part.limit, limit);
             if !stays {
-                part.settle(Outcome::Unsent, now);
+                part.settle(&self.limits, Outcome::Unsent, now);
             }
             stays
         });
@@ -110,6 +187,33 @@ impl Reservation {
         let at = self.parts.len();
         self.parts.push(part);
         &mut self.parts[at]
+    }
+
+    /// Holds this of shared limits too.
+    pub(super) fn share(&mut self, shared: Vec<SharedPart>) {
+        self.shared = shared;
+    }
+
+    /// The limits of which much is used.
+    pub fn warnings(&self) -> impl Iterator<Item = Warning> {
+        let is_warned = |part: &&Part| !part.limit.warn_at.is_empty();
+        let now = self.parts.iter().any(|part| is_warned(&part));
+        let now = now.then(|| self.limits.now());
+        let parts = self.parts.iter();
+        let local = parts.filter_map(move |part| part.warning(&self.limits, now?));
+        local.chain(self.shared.iter().filter_map(SharedPart::warning))
+    }
+
+    /// How the stream is cut whose limit has refused to [`grow`](Self::grow).
+    pub(crate) fn cut(&self) -> Option<Cut> {
+        self.cut
+    }
+
+    /// Whether a stream may have to end as if it were complete.
+    pub(crate) fn may_finish(&self) -> bool {
+        let local = self.parts.iter().map(|part| &part.limit);
+        let mut limits = local.chain(self.shared.iter().map(|part| &part.limit));
+        limits.any(|limit| limit.on_exceeded == OnExceeded::Cut && limit.cut == Cut::Finish)
     }
 
     /// The call is on its way: what it uses cannot be known until it answers.
@@ -122,9 +226,9 @@ impl Reservation {
         self.outcome = Outcome::Refused;
     }
 
-    /// The call used this; what is not known counts as it was estimated.
-    pub fn used(&mut self, input: Option<u64>, output: Option<u64>) {
-        self.outcome = Outcome::Used { input, output };
+    /// The call used this.
+    pub fn used(&mut self, used: Used) {
+        self.outcome = Outcome::Used(used);
     }
 
     /// The same call is made again. Where nobody knows what became of the try before, it may have
@@ -135,11 +239,17 @@ impl Reservation {
         }
         let now = self.limits.now();
         for part in &self.parts {
-            if let Some(tokens) = &part.tokens {
-                let word = &part.held.bucket.tokens;
-                let _lost = tokens.meter.charge(word, now, tokens.taken.units);
+            let Some(bucket) = self.limits.table.bucket(part.slot) else {
+                continue;
+            };
+            let numbers = [(part.tokens, &bucket.tokens), (part.cost, &bucket.cost)];
+            for (number, word) in numbers {
+                if let Some((meter, taken)) = number {
+                    let _lost = meter.charge(word, now, taken.units);
+                }
             }
         }
+        self.shared.iter().for_each(SharedPart::again);
         // The next one has not been sent yet.
         self.outcome = Outcome::Refused;
     }
@@ -148,28 +258,43 @@ impl Reservation {
     pub(crate) fn rates(&self) -> Rates {
         let now = self.limits.now();
         let mut rates = Rates::default();
-        for part in self.parts.iter().filter(|part| part.is_enforced) {
-            let bucket = &part.held.bucket;
-            if let Some((meter, _)) = &part.requests {
+        for part in self.parts.iter().filter(|part| part.limit.is_enforced()) {
+            let Some(bucket) = self.limits.table.bucket(part.slot) else {
+                continue;
+            };
+            if let Some((meter, _)) = part.requests {
                 rates.add_requests(meter.left(&bucket.requests, now));
             }
-            if let Some(tokens) = &part.tokens {
-                rates.add_tokens(tokens.count, tokens.meter.left(&bucket.tokens, now));
+            if let (Some((meter, _)), Some(tokens)) = (part.tokens, &part.limit.tokens) {
+                rates.add_tokens(tokens.count, meter.left(&bucket.tokens, now));
             }
+        }
+        for part in self.shared.iter().filter(|part| part.limit.is_enforced()) {
+            part.tell(&mut rates);
         }
         rates
     }
 
     /// Settles now, and says what is left.
     pub fn settle(mut self) -> Rates {
-        let now = self.limits.now();
-        for part in &self.parts {
-            part.settle(self.outcome, now);
-        }
+        self.settle_all();
         let rates = self.rates();
         // Nothing is left for the end of it.
         self.parts.clear();
+        self.shared.clear();
         rates
+    }
+
+    fn settle_all(&mut self) {
+        if !self.parts.is_empty() {
+            let now = self.limits.now();
+            for part in &self.parts {
+                part.settle(&self.limits, self.outcome, now);
+            }
+        }
+        for part in &mut self.shared {
+            part.settle(self.outcome);
+        }
     }
 
     /// Takes more for a stream that has used so much, where it holds less. Its input, when the
@@ -177,77 +302,47 @@ impl Reservation {
     ///
     /// # Errors
     /// The refusal of a limit that cuts streams and has no more.
-    pub(crate) fn grow(&mut self, input: Option<u64>, output: u64) -> Result<(), Refusal> {
+    pub(crate) async fn grow(&mut self, input: Option<u64>, output: u64) -> Result<(), Refusal> {
+        let used = Used {
+            input,
+            output: Some(output),
+            cost: None,
+        };
         for part in &mut self.parts {
-            let Some(tokens) = &mut part.tokens else {
-                continue;
-            };
-            let used = tokens.units(input, Some(output));
-            let missing = used.saturating_sub(tokens.taken.units);
-            if missing == 0 {
-                continue;
+            let grown = part.grow(&self.limits, used);
+            if let Err(refusal) = grown {
+                self.cut = Some(part.limit.cut);
+                return Err(refusal);
             }
-            let units = missing.div_ceil(LEASE).saturating_mul(LEASE);
-            let now = self.limits.now();
-            let word = &part.held.bucket.tokens;
-            match part.on_exceeded {
-                OnExceeded::Reject => {
-                    let _owed = tokens.meter.charge(word, now, units);
-                }
-                OnExceeded::Cut => {
-                    let taken = tokens.meter.take(word, now, units);
-                    let _leased = taken.map_err(|exceeded| cut(&part.name, exceeded))?;
-                }
+        }
+        for part in &mut self.shared {
+            if let Err(refusal) = part.grow(used).await {
+                self.cut = Some(part.limit.cut);
+                return Err(refusal);
             }
-            tokens.taken.units = tokens.taken.units.saturating_add(units);
         }
         Ok(())
     }
 }
 
 /// The refusal that ends a running stream.
-fn cut(name: &ObjectName, exceeded: Exceeded) -> Refusal {
-    let refusal = Refusal::new(Code::QuotaExhausted).with_message(format!(
-        "limit {name} is exceeded: there are no more tokens"
-    ));
-    let rule = RuleName {
-        kind: "UsageLimit",
-        policy: name.clone(),
-        rule: Arc::from(""),
-        effect: Effect::Deny,
-        mode: Mode::Enforce,
-    };
-    let refusal = refusal.decided_by(By::Rule(Arc::new(rule)));
+pub(super) fn cut(limit: &UsageLimit, what: &str, exceeded: Exceeded) -> Refusal {
+    let verb = if what == "money" { "is" } else { "are" };
+    let message = format!(
+        "limit {} is exceeded: there {verb} no more {what}",
+        limit.name
+    );
+    let refusal = Refusal::new(Code::QuotaExhausted)
+        .with_message(message)
+        .decided_by(by(limit));
     match exceeded {
         Exceeded::For(wait) => refusal.with_retry_after(wait),
         Exceeded::Forever => refusal,
     }
 }
 
-impl Part {
-    fn settle(&self, outcome: Outcome, now: Now) {
-        if let Some(tokens) = &self.tokens {
-            let used = match outcome {
-                Outcome::Unsent | Outcome::Refused => 0,
-                Outcome::Sent => tokens.taken.units,
-                Outcome::Used { input, output } => tokens.units(input, output),
-            };
-            let word = &self.held.bucket.tokens;
-            tokens.meter.settle(word, now, tokens.taken, used);
-        }
-        if let (Some((meter, taken)), Outcome::Unsent) = (&self.requests, outcome) {
-            meter.settle(&self.held.bucket.requests, now, *taken, 0);
-        }
-        // Last: a bucket that nobody uses may be forgotten.
-        self.held.bucket.leave();
-    }
-}
-
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let now = self.limits.now();
-        for part in &self.parts {
-            part.settle(self.outcome, now);
-        }
+        self.settle_all();
     }
 }

@@ -12,9 +12,9 @@
 //! in the time in which they come back (GCRA), so that a limit that changes prices only what comes.
 //!
 //! What can be used beyond a limit: what runs goes on when the provider counts more than was held
-//! (as with local buckets); after the store has lost its data, what other processes take until each
-//! has restated its ledgers, which they do when they next hear from it, and what processes had used
-//! that are gone; of slots, calls of a process that could not reach the store for 30 s; and what
+//! (as with local buckets); after the store has lost its data, what processes had used that are gone,
+//! or that do not restate their ledgers within seconds (for so long nothing is given to those that
+//! have known it before, but what their leases hold); of slots, calls of a process that could not reach the store for 30 s; and what
 //! `storeFailure` lets pass. What is leased elsewhere cannot be used: at most a second's use of each
 //! process, and of the rest never more than a sixteenth at once.
 
@@ -23,6 +23,7 @@ mod client;
 mod hold;
 mod ledger;
 mod measure;
+pub(super) mod part;
 mod script;
 mod tend;
 #[cfg(test)]
@@ -59,6 +60,9 @@ use script::{Answer, BEAT, Header, Status, TAKE, hex, say};
 const MAX: usize = 262_144;
 /// Parts of the table, each with a lock of its own.
 const SHARDS: usize = 16;
+/// How long processes may take to say what a store has lost, by its own clock: longer than it takes
+/// the last of them to notice.
+const RESTATED: Duration = Duration::from_secs(7);
 
 /// What of a call is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -166,6 +170,8 @@ struct Inner {
     /// Processes that the store has last counted.
     alive: AtomicU32,
     has_lost: AtomicBool,
+    /// How many processes have to restate what the store has lost; 0 of none.
+    missing: AtomicU32,
     is_closing: AtomicBool,
     wake: Notify,
 }
@@ -195,6 +201,7 @@ impl Shared {
             epoch: AtomicU64::new(0),
             alive: AtomicU32::new(0),
             has_lost: AtomicBool::new(false),
+            missing: AtomicU32::new(0),
             is_closing: AtomicBool::new(false),
             wake: Notify::new(),
         });
@@ -325,7 +332,7 @@ impl Inner {
 
     /// Asks the store for what leases did not cover.
     async fn ask(&self, holds: &mut [Hold]) -> Result<(), NotTaken> {
-        if !self.link.is_up() {
+        if !self.link.is_ready().await {
             return self.fall_back(holds);
         }
         let short = holds.iter().filter(|hold| hold.stage == Stage::Nothing);
@@ -348,8 +355,8 @@ impl Inner {
             }
         }
         drop(waiting);
-        // Whoever was here before may have found it down.
-        if !self.link.is_up() {
+        // Whoever was here before may have found it down, or empty.
+        if !self.link.is_up() || self.is_restating() {
             return self.fall_back(holds);
         }
         let now = self.now_ns();
@@ -380,10 +387,9 @@ impl Inner {
             return Ok(());
         }
         let answer = self.state(&said).await;
-        let begun = holds.iter_mut().filter(|hold| hold.stage == Stage::Begun);
         match answer {
             Ok((true, _)) => {
-                for hold in begun {
+                for hold in holds.iter_mut().filter(|hold| hold.stage == Stage::Begun) {
                     hold.account.ledger().confirm(hold.cost);
                     hold.stage = Stage::Taken;
                 }
@@ -402,25 +408,16 @@ impl Inner {
                     let left = hold.left();
                     (hold.stage == Stage::Begun).then_some(NotTaken { index, why, left })
                 });
-                match stands.next() {
-                    Some(not) => Err(not),
-                    // An answer that says no and not why.
-                    None => Err(NotTaken {
-                        index: 0,
-                        why: Why::Unavailable,
-                        left: Left {
-                            limit: 0,
-                            remaining: 0,
-                            reset: Duration::ZERO,
-                        },
-                    }),
+                if let Some(not) = stands.next() {
+                    return Err(not);
                 }
+                // It knows nothing any more.
+                give_up(holds);
+                drop(flights);
+                self.fall_back(holds)
             }
             Err(_) => {
-                for hold in begun {
-                    hold.account.ledger().cancel(hold.cost);
-                    hold.stage = Stage::Nothing;
-                }
+                give_up(holds);
                 drop(flights);
                 self.fall_back(holds)
             }
@@ -462,11 +459,13 @@ impl Inner {
     ) -> Result<(bool, SmallVec<[Option<u64>; 2]>), Down> {
         let now_s = self.unix_s();
         let epoch_key = self.epoch_key();
+        let known = self.epoch.load(Ordering::Acquire);
         let fill = |command: &mut redis::Cmd| {
             command.arg(said.len() + 1).arg(&epoch_key);
             for (account, _) in said {
                 command.arg(&account.key);
             }
+            command.arg(known);
             for (account, statement) in said {
                 say(command, account, statement, now_s);
             }
@@ -488,12 +487,14 @@ impl Inner {
         Ok((answer.is_taken, missing))
     }
 
-    /// Says that this process is alive, and hears of the others.
-    async fn beat(&self) -> Result<(), Down> {
+    /// Says that this process is alive and has nothing else to say, or only looks, and hears of the
+    /// others.
+    async fn beat(&self, process: &str) -> Result<(), Down> {
         let (epoch_key, alive_key) = (self.epoch_key(), format!("{}alive", self.tag));
+        let known = self.epoch.load(Ordering::Acquire);
         let fill = |command: &mut redis::Cmd| {
             command.arg(2).arg(&epoch_key).arg(&alive_key);
-            command.arg(&self.process);
+            command.arg(process).arg(known);
         };
         let numbers = self.link.ask(&BEAT, fill).await?;
         let &[now_us, epoch, alive] = numbers.as_slice() else {
@@ -504,7 +505,12 @@ impl Inner {
             epoch: u64::try_from(epoch).map_err(|_| Down::Answer)?,
         });
         let alive = u32::try_from(alive).unwrap_or(0);
-        self.alive.store(alive, Ordering::Relaxed);
+        let missing = self.missing.load(Ordering::Acquire);
+        let epoch_ends = epoch.saturating_add(RESTATED.as_micros().try_into().unwrap_or(i64::MAX));
+        if missing == 0 || alive >= missing || now_us >= epoch_ends {
+            self.missing.store(0, Ordering::Release);
+            self.alive.store(alive, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -519,9 +525,16 @@ impl Inner {
         let before = self.epoch.swap(header.epoch, Ordering::AcqRel);
         if before != header.epoch && before != 0 {
             tracing::warn!("limit store has lost its data; what is known here is stated again");
+            let all = self.alive.load(Ordering::Relaxed).max(1);
+            self.missing.store(all, Ordering::Release);
             self.has_lost.store(true, Ordering::Release);
             self.wake.notify_one();
         }
+    }
+
+    /// Whether others have not said yet what the store has lost.
+    fn is_restating(&self) -> bool {
+        self.missing.load(Ordering::Acquire) > 0
     }
 
     /// How long until there may be room.
@@ -533,6 +546,16 @@ impl Inner {
                 Duration::from_secs(left.max(1))
             }
             Measure::Slots { .. } => CONCURRENCY_WAIT,
+        }
+    }
+}
+
+/// Takes back what the store was asked for and has not given.
+fn give_up(holds: &mut [Hold]) {
+    for hold in holds {
+        if hold.stage == Stage::Begun {
+            hold.account.ledger().cancel(hold.cost);
+            hold.stage = Stage::Nothing;
         }
     }
 }

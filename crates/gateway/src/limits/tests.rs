@@ -1,6 +1,9 @@
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
-use waypoint_policy::limit::{Calendar, Count, Dimension, Period, Requests, Store};
+use waypoint_policy::limit::{
+    Calendar, Cost, Count, Cut, OnExceeded, Period, Requests, Store, Tokens,
+};
 use waypoint_policy::{LlmBlock, ObjectName, Principal, Rule};
 
 use super::*;
@@ -29,8 +32,12 @@ fn limit(name: &str, tokens: Option<u64>, requests: Option<u64>) -> UsageLimit {
             period,
             burst: None,
         }),
+        cost: None,
         concurrency: None,
         on_exceeded: OnExceeded::Reject,
+        cut: Cut::Error,
+        warn_at: Vec::new(),
+        exhausted_status: ExhaustedStatus::default(),
         store: Store::Local,
     }
 }
@@ -54,6 +61,16 @@ fn exactly(input: u64, output: u64) -> Ask {
         input,
         output,
         is_guess: false,
+        price: None,
+        is_billed: true,
+    }
+}
+
+fn tokens(input: Option<u64>, output: Option<u64>) -> Used {
+    Used {
+        input,
+        output,
+        cost: None,
     }
 }
 
@@ -64,10 +81,20 @@ fn guess(input: u64, output: u64) -> Ask {
     }
 }
 
+/// What is ready at once, as everything about local limits is.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    let context = &mut Context::from_waker(Waker::noop());
+    match pin!(future).poll(context) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("a local limit waits"),
+    }
+}
+
 fn reserve(limits: &Arc<Limits>, of: &[&UsageLimit], ask: Ask) -> Result<Reservation, Code> {
     let subject = Subject::of(&Principal::Anonymous);
     let mut would_deny = Vec::new();
-    let reserved = limits.reserve(of.iter().copied(), &subject, ask, &mut would_deny);
+    let of: Vec<_> = of.iter().map(|&limit| Arc::new(limit.clone())).collect();
+    let reserved = ready(limits.reserve(&of, &subject, ask, &mut would_deny));
     reserved.map_err(|refusal| refusal.code)
 }
 
@@ -79,14 +106,15 @@ fn left(limits: &Limits, limit: &UsageLimit) -> (i64, i64, u32) {
         ..limit.clone()
     };
     let subject = Subject::of(&Principal::Anonymous);
-    let held = limits.enter(&unlimited, &subject).unwrap();
-    held.bucket.leave();
+    let slot = limits.enter(&unlimited, &subject).unwrap();
+    let bucket = limits.table.bucket(slot).unwrap();
+    bucket.leave();
     let tokens = limit.tokens.map(|tokens| tokens.meter());
     let requests = limit.requests.map(|requests| requests.meter());
     (
-        tokens.map_or(0, |meter| meter.remaining(&held.bucket.tokens, now)),
-        requests.map_or(0, |meter| meter.remaining(&held.bucket.requests, now)),
-        held.bucket.users(),
+        tokens.map_or(0, |meter| meter.remaining(&bucket.tokens, now)),
+        requests.map_or(0, |meter| meter.remaining(&bucket.requests, now)),
+        bucket.users(),
     )
 }
 
@@ -121,7 +149,7 @@ fn settles_once_by_what_became_of_it() {
             "used less",
             |mut r| {
                 r.sent();
-                r.used(Some(20), Some(30));
+                r.used(tokens(Some(20), Some(30)));
             },
             (950, 9),
         ),
@@ -129,7 +157,7 @@ fn settles_once_by_what_became_of_it() {
             "used more, and settled before it is dropped",
             |mut r| {
                 r.sent();
-                r.used(Some(200), Some(1800));
+                r.used(tokens(Some(200), Some(1800)));
                 let rates = r.settle();
                 assert_eq!(rates.tokens.unwrap().remaining, 0);
                 assert_eq!(rates.requests.unwrap().remaining, 9);
@@ -140,7 +168,7 @@ fn settles_once_by_what_became_of_it() {
             "nobody counted the output",
             |mut r| {
                 r.sent();
-                r.used(Some(20), None);
+                r.used(tokens(Some(20), None));
             },
             (780, 9),
         ),
@@ -148,7 +176,7 @@ fn settles_once_by_what_became_of_it() {
             "nobody counted the input",
             |mut r| {
                 r.sent();
-                r.used(None, Some(0));
+                r.used(tokens(None, Some(0)));
             },
             (900, 9),
         ),
@@ -158,7 +186,7 @@ fn settles_once_by_what_became_of_it() {
                 r.sent();
                 r.again();
                 r.sent();
-                r.used(Some(10), Some(10));
+                r.used(tokens(Some(10), Some(10)));
             },
             (680, 9),
         ),
@@ -179,7 +207,7 @@ fn settles_once_by_what_became_of_it() {
                 r.refused();
                 r.again();
                 r.sent();
-                r.used(Some(10), Some(10));
+                r.used(tokens(Some(10), Some(10)));
             },
             (980, 9),
         ),
@@ -236,11 +264,11 @@ fn one_on_trial_changes_nothing() {
         ..limit("c", None, None)
     });
     let small = cutting(trial(limit("d", Some(150), None)));
-    let all = [&wide, &stop, &alone, &small];
+    let all = [&wide, &stop, &alone, &small].map(|limit| Arc::new(limit.clone()));
     let subject = Subject::of(&Principal::Anonymous);
     let go = |ask| {
         let mut would_deny = Vec::new();
-        let reserved = limits.reserve(all, &subject, ask, &mut would_deny);
+        let reserved = ready(limits.reserve(&all, &subject, ask, &mut would_deny));
         let told: Vec<_> = would_deny.iter().map(|r| r.policy.name.clone()).collect();
         (reserved.unwrap(), told.join(" "))
     };
@@ -253,9 +281,9 @@ fn one_on_trial_changes_nothing() {
     assert_eq!(told, "b c d");
     assert_eq!(left(&limits, &alone).2, 1);
     first.sent();
-    assert!(first.grow(None, 5000).is_ok());
+    assert!(ready(first.grow(None, 5000)).is_ok());
     assert!(left(&limits, &small).0 < -4000);
-    first.used(Some(50), Some(50));
+    first.used(tokens(Some(50), Some(50)));
     drop(first);
     drop(second);
     assert_eq!(left(&limits, &wide), (9900, 9, 0));
@@ -269,31 +297,31 @@ fn streams_take_as_they_go() {
     let cut = cutting(limit("cut", Some(1000), None));
     let mut stream = reserve(&limits, &[&cut], guess(100, 64)).unwrap();
     stream.sent();
-    assert!(stream.grow(None, 64).is_ok());
+    assert!(ready(stream.grow(None, 64)).is_ok());
     assert_eq!(left(&limits, &cut).0, 836);
     // A lease at a time, or as many as one event needs.
-    assert!(stream.grow(None, 65).is_ok());
+    assert!(ready(stream.grow(None, 65)).is_ok());
     assert_eq!(left(&limits, &cut).0, 708);
-    assert!(stream.grow(None, 192).is_ok());
+    assert!(ready(stream.grow(None, 192)).is_ok());
     assert_eq!(left(&limits, &cut).0, 708);
-    assert!(stream.grow(None, 400).is_ok());
+    assert!(ready(stream.grow(None, 400)).is_ok());
     assert_eq!(left(&limits, &cut).0, 452);
     // More input than was estimated is more used, and less than that is room.
-    assert!(stream.grow(Some(300), 400).is_ok());
+    assert!(ready(stream.grow(Some(300), 400)).is_ok());
     assert_eq!(left(&limits, &cut).0, 196);
-    assert!(stream.grow(Some(50), 700).is_ok());
+    assert!(ready(stream.grow(Some(50), 700)).is_ok());
     assert_eq!(left(&limits, &cut).0, 196);
-    let refusal = stream.grow(Some(300), 709).unwrap_err();
+    let refusal = ready(stream.grow(Some(300), 709)).unwrap_err();
     assert_eq!(refusal.code, Code::QuotaExhausted);
-    assert!(stream.grow(Some(300), u64::MAX).is_err());
-    stream.used(Some(300), Some(720));
+    assert!(ready(stream.grow(Some(300), u64::MAX)).is_err());
+    stream.used(tokens(Some(300), Some(720)));
     drop(stream);
     assert_eq!(left(&limits, &cut), (-20, 0, 0));
     let debt = limit("debt", Some(1000), None);
     let mut stream = reserve(&limits, &[&debt], guess(100, 64)).unwrap();
-    assert!(stream.grow(None, 5000).is_ok());
+    assert!(ready(stream.grow(None, 5000)).is_ok());
     assert!(left(&limits, &debt).0 <= -4100);
-    stream.used(None, Some(500));
+    stream.used(tokens(None, Some(500)));
     drop(stream);
     assert_eq!(left(&limits, &debt), (400, 0, 0));
 }
@@ -305,134 +333,157 @@ fn a_stream_is_not_cut_by_what_it_does_not_use() {
     input.tokens.as_mut().unwrap().count = Count::Input;
     let mut stream = reserve(&limits, &[&input], guess(100, 64)).unwrap();
     let mut other = reserve(&limits, &[&input], guess(100, 64)).unwrap();
-    other.used(Some(5000), Some(0));
+    other.used(tokens(Some(5000), Some(0)));
     drop(other);
     assert!(left(&limits, &input).0 < 0);
-    assert!(stream.grow(None, 100_000).is_ok());
-    assert!(stream.grow(Some(101), 100_000).is_err());
+    assert!(ready(stream.grow(None, 100_000)).is_ok());
+    assert!(ready(stream.grow(Some(101), 100_000)).is_err());
 }
 
-#[test]
-fn keys_are_bounded_however_long_the_names() {
-    let limits = Limits::default();
-    let each = UsageLimit {
-        per: vec![Dimension::Tool],
-        ..limit("each", None, Some(1))
-    };
-    let names = ["x".repeat(4 << 20), "x".repeat((4 << 20) + 1), "x".into()];
-    let enter = |name: &str| {
-        let subject = Subject {
-            tool: Some(name),
-            ..Subject::of(&Principal::Anonymous)
-        };
-        limits.enter(&each, &subject).unwrap()
-    };
-    for name in &names {
-        let (once, again) = (enter(name), enter(name));
-        assert!(Arc::ptr_eq(&once, &again));
+fn money(name: &str, limit_micro_usd: u64, unknown_model: UnknownModel) -> UsageLimit {
+    UsageLimit {
+        cost: Some(Cost {
+            limit: limit_micro_usd,
+            period: Period::Calendar(Calendar::Month),
+            unknown_model,
+        }),
+        ..limit(name, None, None)
     }
-    assert_eq!(limits.buckets(), 3);
-    assert!(limits.buckets.key_bytes() < 3 * 257);
 }
 
-#[test]
-fn what_cannot_be_counted_is_refused() {
-    const MOST: usize = 1000;
-    let buckets = Buckets::of_most(MOST);
-    let limit = limit("all", None, Some(1));
-    let key = |number: usize| number.to_be_bytes();
-    for number in 0..MOST {
-        buckets.enter(&key(number), &limit).unwrap().bucket.leave();
+/// 1 USD per million tokens of input, 10 of output.
+fn priced(ask: Ask) -> Ask {
+    let price = serde_json::from_str(r#"{"input": "1", "output": "10", "cachedInput": "0.1"}"#);
+    Ask {
+        price: Some(price.unwrap()),
+        ..ask
     }
-    let one_more = buckets.enter(&key(MOST), &limit);
-    assert_eq!(one_more.unwrap_err(), NotEntered::Unavailable);
-    // Those that are known still are.
-    let known = buckets.enter(&key(7), &limit).unwrap();
-    buckets.sweep(Limits::default().now());
-    assert_eq!(buckets.len(), 1);
-    assert!(Arc::ptr_eq(
-        &known,
-        &buckets.enter(&key(7), &limit).unwrap()
-    ));
-    assert!(buckets.enter(&key(MOST), &limit).is_ok());
 }
 
-/// Threads enter, use and leave a few buckets while others forget them as fast as they can. There
-/// is never more than one bucket of a key, or more calls would run at the same time than may; and
-/// none is forgotten with something used in it, or that would be there again.
+/// What is left of a limit of money.
+fn money_left(limits: &Limits, limit: &UsageLimit) -> i64 {
+    let slot = limits.enter(limit, &Subject::of(&Principal::Anonymous));
+    let bucket = limits.table.bucket(slot.unwrap()).unwrap();
+    bucket.leave();
+    let meter = limit.cost.unwrap().meter();
+    meter.remaining(&bucket.cost, limits.now())
+}
+
 #[test]
-fn buckets_are_forgotten_only_when_nobody_would_miss_them() {
-    const KEYS: u32 = 3;
-    const MOST: u32 = 2;
-    const ROUNDS: u64 = 20_000;
-    let buckets = Buckets::default();
-    let now = Limits::default().now();
-    let limit = UsageLimit {
-        concurrency: Some(MOST),
-        ..limit("all", Some(1 << 30), None)
-    };
-    let meter = limit.tokens.unwrap().meter();
-    let running: [AtomicU32; KEYS as usize] = Default::default();
-    let kept: [AtomicU64; KEYS as usize] = Default::default();
-    let forgotten = AtomicU64::new(0);
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let sweeper = scope.spawn(|| {
-            while !done.load(Ordering::Acquire) {
-                let before = buckets.len();
-                buckets.sweep(now);
-                let after = buckets.len();
-                let fewer = before.saturating_sub(after);
-                forgotten.fetch_add(fewer as u64, Ordering::Relaxed);
-            }
-        });
-        let workers: Vec<_> = (0..3u32)
-            .map(|worker| {
-                let (buckets, limit, running, kept) = (&buckets, &limit, &running, &kept);
-                scope.spawn(move || {
-                    for round in 0..ROUNDS {
-                        let key = (worker + u32::try_from(round).unwrap()) % KEYS;
-                        let index = key as usize;
-                        let held = match buckets.enter(&key.to_be_bytes(), limit) {
-                            Ok(held) => held,
-                            Err(why) => {
-                                assert_eq!(why, NotEntered::Full);
-                                continue;
-                            }
-                        };
-                        let others = running[index].fetch_add(1, Ordering::AcqRel);
-                        assert!(others < MOST, "{others}");
-                        let taken = meter.take(&held.bucket.tokens, now, 100).unwrap();
-                        // The last key begins to keep what it used when it has been forgotten often.
-                        let uses = match round > ROUNDS / 2 && key == KEYS - 1 {
-                            true => round % 3,
-                            false => 0,
-                        };
-                        meter.settle(&held.bucket.tokens, now, taken, uses);
-                        kept[index].fetch_add(uses, Ordering::AcqRel);
-                        running[index].fetch_sub(1, Ordering::AcqRel);
-                        held.bucket.leave();
-                    }
-                })
-            })
-            .collect();
-        for worker in workers {
-            worker.join().unwrap();
-        }
-        done.store(true, Ordering::Release);
-        sweeper.join().unwrap();
+fn money_is_reserved_and_settled() {
+    let limits = Arc::new(Limits::default());
+    let budget = money("budget", 10_000, UnknownModel::Reject);
+    // 100 of input and 200 of output: 100 and 2000 micro-USD.
+    let mut call = reserve(&limits, &[&budget], priced(exactly(100, 200))).unwrap();
+    assert_eq!(money_left(&limits, &budget), 7900);
+    call.sent();
+    call.used(tokens(Some(50), Some(10)));
+    drop(call);
+    assert_eq!(money_left(&limits, &budget), 9850);
+    // What it really cost counts, where that is known: the cache is cheaper.
+    let mut call = reserve(&limits, &[&budget], priced(exactly(100, 200))).unwrap();
+    call.used(Used {
+        input: Some(50),
+        output: Some(10),
+        cost: Some(105),
     });
-    assert!(forgotten.into_inner() > 0);
-    for (key, kept) in (0..KEYS).zip(kept) {
-        let held = buckets.enter(&key.to_be_bytes(), &limit).unwrap();
-        let remaining = meter.remaining(&held.bucket.tokens, now);
-        let kept = i64::try_from(kept.into_inner()).unwrap();
-        assert_eq!(remaining, (1 << 30) - kept, "{key}");
-        assert_eq!(held.bucket.users(), 1);
-        held.bucket.leave();
+    drop(call);
+    assert_eq!(money_left(&limits, &budget), 9745);
+    // A lost try is paid for.
+    let mut call = reserve(&limits, &[&budget], priced(exactly(0, 100))).unwrap();
+    call.sent();
+    call.again();
+    call.sent();
+    call.refused();
+    drop(call);
+    assert_eq!(money_left(&limits, &budget), 8745);
+    let refused = |ask| reserve(&limits, &[&budget], priced(ask)).unwrap_err();
+    assert_eq!(refused(exactly(0, 900)), Code::QuotaExhausted);
+    assert_eq!(refused(exactly(0, 1001)), Code::RequestExceedsLimit);
+    // A guess fits into what there ever is, and waits like any other.
+    assert_eq!(refused(guess(0, 1001)), Code::QuotaExhausted);
+    let fresh = money("fresh", 10_000, UnknownModel::Reject);
+    assert!(reserve(&limits, &[&fresh], priced(guess(5000, 100_000))).is_ok());
+    assert_eq!(money_left(&limits, &budget), 8745);
+}
+
+#[test]
+fn streams_spend_as_they_go() {
+    let limits = Arc::new(Limits::default());
+    let budget = cutting(UsageLimit {
+        cut: Cut::Finish,
+        ..money("budget", 10_000, UnknownModel::Reject)
+    });
+    let mut stream = reserve(&limits, &[&budget], priced(guess(100, 64))).unwrap();
+    stream.sent();
+    assert_eq!(money_left(&limits, &budget), 9260);
+    assert!(ready(stream.grow(None, 65)).is_ok());
+    // 128 tokens of output at a time.
+    assert_eq!(money_left(&limits, &budget), 7980);
+    assert!(ready(stream.grow(None, 192)).is_ok());
+    assert_eq!(money_left(&limits, &budget), 7980);
+    assert_eq!(stream.cut(), None);
+    let refusal = ready(stream.grow(None, 2000)).unwrap_err();
+    assert_eq!(refusal.code, Code::QuotaExhausted);
+    assert_eq!(stream.cut(), Some(Cut::Finish));
+    stream.used(tokens(None, Some(193)));
+    drop(stream);
+    assert_eq!(money_left(&limits, &budget), 7970);
+}
+
+#[test]
+fn what_has_no_price_is_never_free_in_silence() {
+    let limits = Arc::new(Limits::default());
+    let strict = money("strict", 10_000, UnknownModel::Reject);
+    let loose = money("loose", 10_000, UnknownModel::Alert);
+    let refused = reserve(&limits, &[&strict], exactly(1, 1)).unwrap_err();
+    assert_eq!(refused, Code::PriceUnknown);
+    assert!(reserve(&limits, &[&loose], exactly(1, 1)).is_ok());
+    // What costs nothing needs no price.
+    assert!(reserve(&limits, &[&strict], Ask::default()).is_ok());
+    // Nothing is bought from an empty purse.
+    let none = money("none", 0, UnknownModel::Alert);
+    let refused = reserve(&limits, &[&none], exactly(1, 1)).unwrap_err();
+    assert_eq!(refused, Code::QuotaExhausted);
+    assert!(is_stop(&none));
+}
+
+#[test]
+fn warns_of_the_highest_threshold() {
+    let limits = Arc::new(Limits::default());
+    let watched = UsageLimit {
+        warn_at: vec![50, 80],
+        ..limit("watched", Some(1000), Some(4))
+    };
+    let warned = |ask| {
+        let mut call = reserve(&limits, &[&watched], ask).unwrap();
+        let warnings: Vec<_> = call.warnings().map(|warning| warning.at).collect();
+        call.sent();
+        warnings
+    };
+    assert_eq!(warned(exactly(100, 0)), [0u8; 0]);
+    // Of the requests half.
+    assert_eq!(warned(exactly(100, 0)), [50]);
+    assert_eq!(warned(exactly(600, 0)), [80]);
+    assert_eq!(warned(exactly(1, 0)), [80]);
+}
+
+#[test]
+fn who_must_wait_long_is_told_with_the_status_that_was_set() {
+    let limits = Arc::new(Limits::default());
+    let subject = Subject::of(&Principal::Anonymous);
+    for (status, expected) in [
+        (ExhaustedStatus::PaymentRequired, 402),
+        (ExhaustedStatus::Forbidden, 403),
+        (ExhaustedStatus::TooManyRequests, 429),
+    ] {
+        let stop = Arc::new(UsageLimit {
+            exhausted_status: status,
+            ..limit("stop", Some(0), None)
+        });
+        let refusal = ready(limits.reserve([&stop], &subject, exactly(1, 1), &mut Vec::new()));
+        assert_eq!(refusal.unwrap_err().status(), expected);
     }
-    buckets.sweep(now);
-    assert_eq!(buckets.len(), 1);
 }
 
 #[test]

@@ -339,7 +339,9 @@ async fn call_upstream(
                 // What was held for another target is settled first.
                 drop(metered.take());
                 let target = (provider, &candidate);
-                metered = llm_limits::reserve(waypoint, context, route, call, target, body.len())?;
+                let reserved =
+                    llm_limits::reserve(waypoint, context, route, call, target, body.len());
+                metered = reserved.await?;
             }
         }
         let outgoing_body = call.upstream_body(body, &candidate.model);

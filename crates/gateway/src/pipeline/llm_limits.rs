@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use waypoint_config::{LlmRoute, Provider};
-use waypoint_llm::{Call, Candidate, Failure, Source, Stream, StreamError, Usage};
-use waypoint_policy::limit::{Rates, Subject};
+use waypoint_llm::{
+    Call, Candidate, Closing, Failure, Price, Source, Stream, StreamError, Usage, cost,
+};
+use waypoint_policy::limit::{Cut, Rates, Subject};
 use waypoint_policy::{Code, Operation, Refusal};
 
 use super::llm::{query, targets};
 use crate::context::Context;
-use crate::limits::{Ask, Estimate, Reservation};
+use crate::limits::{Ask, Estimate, Reservation, Used};
 use crate::proxy::Waypoint;
 
 /// What a call to one target holds, and what is to be learned from it.
@@ -20,6 +22,9 @@ pub(super) struct Metered {
     bytes: usize,
     candidate: Candidate,
     generates: bool,
+    price: Option<Price>,
+    /// Of a stream that may have to end as if it were complete.
+    closing: Option<Box<Closing>>,
 }
 
 /// Reserves what a call to this target may use; `None` where nothing limits it.
@@ -30,7 +35,7 @@ pub(super) struct Metered {
 ///
 /// # Errors
 /// The refusal of a limit that has no room.
-pub(super) fn reserve(
+pub(super) async fn reserve(
     waypoint: &Waypoint,
     context: &mut Context,
     route: &LlmRoute,
@@ -65,6 +70,8 @@ pub(super) fn reserve(
         input,
         output,
         is_guess,
+        price: provider.llm.price(&candidate.model),
+        is_billed: counts,
     };
     let claims = context.facts.view().claims;
     let subject = Subject {
@@ -75,13 +82,19 @@ pub(super) fn reserve(
         ..Subject::of(&context.record.principal)
     };
     let would_deny = &mut context.record.would_deny;
-    let reservation = waypoint.limits.reserve(limits, &subject, ask, would_deny)?;
+    let costs = limits.iter().any(|limit| limit.cost.is_some());
+    let reserved = waypoint.limits.reserve(limits, &subject, ask, would_deny);
+    let reservation = reserved.await?;
+    context.record.warned(reservation.warnings());
+    context.record.price_unknown = costs && counts && ask.price.is_none();
     Ok(Some(Box::new(Metered {
         reservation,
         estimate,
         bytes,
         candidate: candidate.clone(),
         generates,
+        price: ask.price,
+        closing: None,
     })))
 }
 
@@ -89,6 +102,19 @@ impl Metered {
     /// Whether it was reserved for this target.
     pub(super) fn is_for(&self, candidate: &Candidate) -> bool {
         self.candidate == *candidate
+    }
+
+    /// A stream begins, which is kept track of if it may have to end as if it were complete.
+    pub(super) fn streams(&mut self, call: &Call, event_limit_bytes: usize) {
+        let may_finish = self.generates && self.reservation.may_finish();
+        self.closing = may_finish.then(|| Box::new(Closing::new(call, event_limit_bytes)));
+    }
+
+    /// What ends the stream that was cut, where that is to look like its end.
+    pub(super) fn close(&mut self, usage: &Usage) -> Option<Bytes> {
+        let closing = self.closing.take();
+        let is_asked = self.reservation.cut() == Some(Cut::Finish);
+        closing.filter(|_| is_asked)?.end(usage)
     }
 
     /// The call is on its way.
@@ -114,7 +140,10 @@ impl Metered {
     pub(super) fn answered(&mut self, usage: Option<&Usage>) {
         match usage {
             Some(usage) if usage.source == Source::Upstream => self.exact(usage),
-            _ if !self.generates => self.reservation.used(None, Some(0)),
+            _ if !self.generates => self.reservation.used(Used {
+                output: Some(0),
+                ..Used::default()
+            }),
             // What it used nobody says: it keeps what it holds.
             _ => {}
         }
@@ -135,24 +164,34 @@ impl Metered {
         match usage.source {
             Source::Upstream => self.exact(usage),
             Source::Estimated => {
-                let output = Some(usage.output.unwrap_or_default());
-                self.reservation.used(usage.input, output);
+                self.reservation.used(Used {
+                    input: usage.input,
+                    output: Some(usage.output.unwrap_or_default()),
+                    cost: None,
+                });
             }
         }
     }
 
     /// Takes what a stream has used beyond what it holds. What it has written counts even where the
     /// provider has named a smaller number before.
-    fn grow(&mut self, stream: &Stream) -> Result<(), Refusal> {
+    async fn grow(&mut self, stream: &Stream) -> Result<(), Refusal> {
         let usage = stream.usage();
         let written = stream.output_bytes().div_ceil(4);
         let output = usage.output.unwrap_or_default().max(written);
-        self.reservation.grow(usage.input, output)
+        self.reservation.grow(usage.input, output).await
     }
 
     fn exact(&mut self, usage: &Usage) {
         let output = usage.output.or((!self.generates).then_some(0));
-        self.reservation.used(usage.input, output);
+        // With the cache's part, which the estimate knows nothing of.
+        let known = usage.input.is_some() && output.is_some();
+        let price = self.price.filter(|_| known);
+        self.reservation.used(Used {
+            input: usage.input,
+            output,
+            cost: price.map(|price| cost(&price, usage)),
+        });
         if let Some(input) = usage.input {
             let output = usage.output.filter(|_| self.generates);
             self.estimate.learn(self.bytes, input, output);
@@ -166,8 +205,8 @@ impl Metered {
 /// # Errors
 /// The refusal of a limit that cuts the stream, or of an event that is too large; what may be shown
 /// is in `out` all the same.
-pub(super) fn push(
-    metered: Option<&mut Metered>,
+pub(super) async fn push(
+    metered: Option<&mut Box<Metered>>,
     stream: &mut Stream,
     mut bytes: Bytes,
     out: &mut Vec<Bytes>,
@@ -185,7 +224,7 @@ pub(super) fn push(
         let pushed = stream.push(bytes.split_to(event_end(&bytes)), out);
         // What comes after the cut has been written too, and is counted.
         if cut.is_ok() {
-            let grown = metered.grow(stream);
+            let grown = metered.grow(stream).await;
             // What writes nothing tells what has been used, or ends the stream: holding it back
             // would save nothing.
             if stream.output_bytes() > before {
@@ -193,6 +232,10 @@ pub(super) fn push(
             }
         }
         if cut.is_ok() {
+            if let Some(closing) = &mut metered.closing {
+                let events = out.get(shown..).unwrap_or_default();
+                events.iter().for_each(|events| closing.see(events));
+            }
             shown = out.len();
         }
         if let Err(error) = pushed {

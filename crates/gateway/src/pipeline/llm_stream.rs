@@ -75,7 +75,11 @@ impl Question {
             },
             facts: facts.view(),
         };
-        let is_stopped = snapshot.policy.limits(&query).into_iter().any(is_stop);
+        let is_stopped = snapshot
+            .policy
+            .limits(&query)
+            .into_iter()
+            .any(|limit| is_stop(limit));
         !is_stopped
             && (snapshot.policy)
                 .decide_after(&verdict, &query)
@@ -120,7 +124,8 @@ pub(super) async fn relay(
     let mut head = respond::forwarded(&mut answer, own_key, context)?;
     head.insert_header(respond::PROVIDER_REQUEST_ID, context.record.id.as_str())
         .map_err(internal)?;
-    if let Some(metered) = &metered {
+    if let Some(metered) = &mut metered {
+        metered.streams(&call, limit);
         respond::tell(&mut head, call.dialect, &metered.rates()).map_err(internal)?;
     }
     head.insert_header("x-accel-buffering", "no")
@@ -148,23 +153,29 @@ pub(super) async fn relay(
     let end = loop {
         let pushed = match waiter.next(session, &mut answer).await {
             Next::Chunk(chunk) => {
-                let mut push = |chunk| {
-                    let bytes = decoder.push(chunk, limit).map_err(ExchangeError::refusal)?;
-                    llm_limits::push(metered.as_deref_mut(), &mut stream, bytes, &mut out)
-                };
-                let mut pushed = push(chunk);
+                let mut next = Some(chunk);
+                let mut pushed = Ok(());
                 while pushed.is_ok()
-                    && let Some(more) = answer.ready_chunk()
+                    && let Some(chunk) = next
                 {
-                    pushed = push(more);
+                    pushed = match decoder.push(chunk, limit).map_err(ExchangeError::refusal) {
+                        Ok(bytes) => {
+                            llm_limits::push(metered.as_mut(), &mut stream, bytes, &mut out).await
+                        }
+                        Err(refusal) => Err(refusal),
+                    };
+                    next = answer.ready_chunk().filter(|_| pushed.is_ok());
                 }
                 pushed
             }
             Next::End => {
                 let rest = decoder.finish().map_err(ExchangeError::refusal);
-                let rest = rest.and_then(|bytes| {
-                    llm_limits::push(metered.as_deref_mut(), &mut stream, bytes, &mut out)
-                });
+                let rest = match rest {
+                    Ok(bytes) => {
+                        llm_limits::push(metered.as_mut(), &mut stream, bytes, &mut out).await
+                    }
+                    Err(refusal) => Err(refusal),
+                };
                 let whole = stream.finish(&mut out).is_ok();
                 settle(&mut metered, &stream);
                 if !write(session, &mut out).await {
@@ -208,6 +219,9 @@ pub(super) async fn relay(
     // The upstream is told at once that nobody listens, unless it has finished by itself.
     drop(answer);
     context.record.used(*stream.usage(), price.as_ref());
+    let closing = metered
+        .as_mut()
+        .and_then(|metered| metered.close(stream.usage()));
     settle(&mut metered, &stream);
     let how = match end {
         End::Whole => {
@@ -220,7 +234,7 @@ pub(super) async fn relay(
         }
         End::Cut(refusal) => {
             context.record.refused(&refusal);
-            let frame = stream.error_frame(&refusal);
+            let frame = closing.unwrap_or_else(|| stream.error_frame(&refusal));
             if session.write_response_body(frame, true).await.is_err() {
                 context.record.downstream_gone = true;
             }

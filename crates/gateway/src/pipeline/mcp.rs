@@ -113,7 +113,7 @@ pub(crate) async fn serve(
     let Some(mut forward) = prepared else {
         return Ok(());
     };
-    match reserve(waypoint, context, &forward, &resolved) {
+    match reserve(waypoint, context, &forward, &resolved).await {
         Ok(reserved) => forward.reserved = reserved,
         Err(refusal) => {
             context.record.refused(&refusal);
@@ -283,7 +283,7 @@ async fn prepare_post(
 
 /// What a request holds of its limits until it has been answered. Only requests are counted: the
 /// other messages have no answer that could say no. A stream that a limit would stop is not begun.
-fn reserve(
+async fn reserve(
     waypoint: &Waypoint,
     context: &mut Context,
     forward: &Forward,
@@ -299,8 +299,8 @@ fn reserve(
     if policy.usage_limits().is_empty() {
         return Ok(reserved);
     }
-    let record = &mut context.record;
     let mut counted: SmallVec<[(Option<&str>, &ObjectName); 4]> = SmallVec::new();
+    let mut wanted: SmallVec<[_; 1]> = SmallVec::new();
     for (tool, query) in forward.scope.queries(resolved, &forward.deeds) {
         let mut limits = policy.limits(&query);
         if !is_request {
@@ -315,16 +315,24 @@ fn reserve(
             continue;
         }
         counted.extend(limits.iter().map(|limit| (tool, &limit.name)));
+        wanted.push((tool, query.facts.claims, limits));
+    }
+    // Not while there are questions: the store of shared limits may have to be waited for.
+    let record = &mut context.record;
+    for (tool, claims, limits) in wanted {
         let subject = Subject {
             route: record.route.as_deref(),
             server: Some(&forward.scope.section),
             tool,
-            claims: query.facts.claims,
+            claims,
             ..Subject::of(&forward.scope.caller.principal)
         };
         let ask = Wanted::default();
         let would_deny = &mut record.would_deny;
-        reserved.push(waypoint.limits.reserve(limits, &subject, ask, would_deny)?);
+        let reservation = waypoint.limits.reserve(limits, &subject, ask, would_deny);
+        let reservation = reservation.await?;
+        record.warned(reservation.warnings());
+        reserved.push(reservation);
     }
     Ok(reserved)
 }

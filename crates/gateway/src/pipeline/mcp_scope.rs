@@ -219,7 +219,12 @@ impl Scope {
         let policy = &resolved.state.snapshot.policy;
         let mut queries = self.queries(resolved, deeds);
         let is_stopped = !policy.usage_limits().is_empty()
-            && queries.any(|(_, query)| policy.limits(&query).into_iter().any(is_stop));
+            && queries.any(|(_, query)| {
+                policy
+                    .limits(&query)
+                    .into_iter()
+                    .any(|limit| is_stop(limit))
+            });
         !is_stopped
             && self
                 .decisions(resolved, deeds)

@@ -55,9 +55,21 @@ pub(super) fn write(line: &mut Vec<u8>, record: &RequestRecord, took: Duration) 
         .failed_open
         .then_some("EXT_AUTHZ_FAILURE_MODE_ALLOWED");
     let streamed = record.streamed.then_some("STREAMED");
-    let mut flags = told.chain(gone).chain(open).chain(streamed).peekable();
+    let unpriced = record.price_unknown.then_some("PRICE_UNKNOWN");
+    let flags = told.chain(gone).chain(open).chain(streamed).chain(unpriced);
+    let mut flags = flags.peekable();
     if flags.peek().is_some() {
         list(event.member("flags"), flags, push_string);
+    }
+    if !record.limit_warnings.is_empty() {
+        let warnings = event.member("limit_warnings");
+        list(warnings, &record.limit_warnings, |out, warning| {
+            let mut object = ObjectWriter::begin(out);
+            object.text("namespace", &warning.limit.name.namespace);
+            object.text("name", &warning.limit.name.name);
+            object.number("at_percent", warning.at.into());
+            object.end();
+        });
     }
     if let Some(usage) = &record.usage {
         event.object("tokens", |object| tokens(object, usage));

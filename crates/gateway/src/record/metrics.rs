@@ -13,6 +13,7 @@ use super::RequestRecord;
 use super::dollars::Dollars;
 use super::principals::Principals;
 use super::series::{Found, Labels, NONE, Series, rule_labels};
+use crate::limits::StoreMetrics;
 
 /// Boundaries of the OpenTelemetry GenAI conventions, in seconds.
 const SECONDS: &[f64] = &[
@@ -36,6 +37,7 @@ pub(crate) struct Metrics {
     requests: IntCounterVec,
     decisions: IntCounterVec,
     would_deny: IntCounterVec,
+    limit_warnings: IntCounterVec,
     rule_hits: IntCounterVec,
     connections: IntCounterVec,
     attempts: IntCounterVec,
@@ -52,6 +54,7 @@ pub(crate) struct Metrics {
     keys_fetched: IntCounterVec,
     pub(crate) generation: IntGauge,
     pub(crate) limit_buckets: IntGauge,
+    pub(crate) limit_store: StoreMetrics,
     pub(crate) rejected: IntCounter,
     pub(crate) audit_lost: IntCounter,
 }
@@ -92,6 +95,11 @@ impl Metrics {
                     "policy",
                     "principal",
                 ],
+            ),
+            limit_warnings: counters(
+                "waypoint_limit_warnings_total",
+                "Calls that reached a warning threshold of a limit, by limit and threshold in percent.",
+                &["namespace", "limit", "at_percent"],
             ),
             would_deny: counters(
                 "waypoint_would_deny_total",
@@ -185,6 +193,32 @@ impl Metrics {
                     "Buckets of usage limits that are remembered.",
                 ),
             ),
+            limit_store: StoreMetrics {
+                up: register(
+                    &registry,
+                    IntGaugeVec::new(
+                        Opts::new(
+                            "waypoint_limit_store_up",
+                            "1 while the store of shared limits answers; nothing where there is none.",
+                        ),
+                        &[],
+                    ),
+                ),
+                round_trips: register(
+                    &registry,
+                    IntCounter::new(
+                        "waypoint_limit_store_round_trips_total",
+                        "Questions to the store of shared limits.",
+                    ),
+                ),
+                failures: register(
+                    &registry,
+                    IntCounter::new(
+                        "waypoint_limit_store_failures_total",
+                        "Questions to the store of shared limits that had no answer, or none that could be used.",
+                    ),
+                ),
+            },
             generation: register(
                 &registry,
                 IntGauge::new(
@@ -277,6 +311,11 @@ impl Metrics {
         }
         for rule in record.marked() {
             self.rule_hits.with_label_values(&rule_labels(rule)).inc();
+        }
+        for warning in &record.limit_warnings {
+            let name = &warning.limit.name;
+            let labels = [&*name.namespace, &*name.name, &warning.at.to_string()];
+            self.limit_warnings.with_label_values(&labels).inc();
         }
         for rule in &record.would_deny {
             self.would_deny.with_label_values(&rule_labels(rule)).inc();

@@ -17,6 +17,8 @@ use waypoint_mesh::IdentitySource;
 use waypoint_policy::istio::Verdict;
 use waypoint_policy::{By, Code, Decision, ObjectName, Operation, Principal, Refusal, RuleName};
 
+use crate::limits::Warning;
+
 pub(crate) use audit::{AuditLog, Sinks as AuditSinks};
 pub(crate) use event::Timestamp;
 pub(crate) use metrics::Metrics;
@@ -115,6 +117,10 @@ pub(crate) struct RequestRecord {
     pub(crate) downstream_gone: bool,
     /// Whether it went on although an external authorizer could not be asked.
     pub(crate) failed_open: bool,
+    /// Limits of which much is used.
+    pub(crate) limit_warnings: Vec<Warning>,
+    /// Whether money is limited, and nobody knows what the call costs.
+    pub(crate) price_unknown: bool,
 }
 
 impl RequestRecord {
@@ -146,6 +152,8 @@ impl RequestRecord {
             streamed: false,
             downstream_gone: false,
             failed_open: false,
+            limit_warnings: Vec::new(),
+            price_unknown: false,
         }
     }
 
@@ -164,6 +172,15 @@ impl RequestRecord {
         self.cost_micro_usd = price
             .filter(|_| usage.is_counted())
             .map(|price| cost(price, &usage));
+    }
+
+    /// Notes limits of which much is used, each once.
+    pub(crate) fn warned(&mut self, warnings: impl Iterator<Item = Warning>) {
+        for warning in warnings {
+            let known = &mut self.limit_warnings;
+            known.retain(|known| known.limit.name != warning.limit.name);
+            known.push(warning);
+        }
     }
 
     /// Rules that matched and decide nothing.

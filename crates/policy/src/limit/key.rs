@@ -53,10 +53,7 @@ pub fn bucket_key(limit: &UsageLimit, subject: &Subject<'_>) -> Key {
     let mut key = Key::new();
     value(&mut key, Some(limit.name.namespace.as_bytes()));
     value(&mut key, Some(limit.name.name.as_bytes()));
-    for period in [
-        limit.tokens.as_ref().map(|tokens| tokens.period),
-        limit.requests.as_ref().map(|requests| requests.period),
-    ] {
+    for period in limit.periods() {
         let number = match period {
             None => 0,
             Some(Period::Window(window)) => u64::try_from(window.as_nanos()).unwrap_or(u64::MAX),

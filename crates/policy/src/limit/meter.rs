@@ -1,11 +1,8 @@
 //! The arithmetic of one number in one period, on one atomic word.
 
-use std::{
-    num::NonZeroU64,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{num::NonZeroU64, time::Duration};
 
+use super::sync::{AtomicU64, Ordering};
 use super::{Calendar, Left, Period};
 
 /// The present, by both clocks.
@@ -146,6 +143,9 @@ impl Meter {
     /// Replaces what was taken by what was used. What goes beyond it is owed; what is given back to
     /// a period that has ended is lost.
     pub fn settle(&self, word: &AtomicU64, now: Now, taken: Taken, used_units: u64) {
+        if used_units == taken.units {
+            return;
+        }
         match *self {
             Self::Rate { .. } => {
                 let difference = self
@@ -223,14 +223,14 @@ impl Meter {
         }
     }
 
-    /// Whether a bucket that is forgotten now would say the same anew.
+    /// How much of all that can be used at once is in use or owed: percent, rounded down.
     #[must_use]
-    pub fn is_unused(&self, word: &AtomicU64, now: Now) -> bool {
-        let bits = word.load(Ordering::Acquire);
-        match *self {
-            Self::Rate { .. } => arrival(bits) <= now.monotonic_ns,
-            Self::Budget { calendar, .. } => used(bits, calendar.at(now.unix_s).0) == 0,
-        }
+    pub fn used_percent(&self, word: &AtomicU64, now: Now) -> u64 {
+        let capacity = self.capacity();
+        let remaining = u64::try_from(self.remaining(word, now)).unwrap_or(0);
+        let used = u128::from(capacity.saturating_sub(remaining));
+        let percent = (used * 100).checked_div(capacity.into());
+        percent.map_or(100, |percent| u64::try_from(percent).unwrap_or(100))
     }
 
     /// All that can be used at once.
@@ -259,12 +259,31 @@ impl Meter {
             Self::Rate {
                 limit, window_ns, ..
             } if limit > 0 => {
-                let product = u128::from(units) * u128::from(window_ns.unsigned_abs());
+                let window = window_ns.unsigned_abs();
+                // Nearly always: dividing 128 bits takes many times as long.
+                if let Some(product) = units.checked_mul(window) {
+                    return i64::try_from(product.div_ceil(limit)).unwrap_or(i64::MAX);
+                }
+                let product = u128::from(units) * u128::from(window);
                 i64::try_from(product.div_ceil(u128::from(limit))).unwrap_or(i64::MAX)
             }
             _ => 0,
         }
     }
+}
+
+/// Whether a word would say the same anew, if it were forgotten now; `kind` is one of
+/// [`super::Kinds`].
+pub(super) fn is_unused(kind: u8, bits: u64, now: Now) -> bool {
+    let calendar = match kind {
+        0 => return true,
+        1 => return arrival(bits) <= now.monotonic_ns,
+        2 => Calendar::Hour,
+        3 => Calendar::Day,
+        4 => Calendar::Week,
+        _ => Calendar::Month,
+    };
+    used(bits, calendar.at(now.unix_s).0) == 0
 }
 
 fn arrival(bits: u64) -> i64 {

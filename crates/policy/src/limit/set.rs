@@ -1,5 +1,7 @@
 //! All limits of a snapshot, filed so that a call finds its own without asking the others.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::UsageLimit;
@@ -13,7 +15,7 @@ use crate::{
 /// All limits, by namespace and name.
 #[derive(Debug, Default)]
 pub(crate) struct LimitSet {
-    limits: Vec<UsageLimit>,
+    limits: Vec<Arc<UsageLimit>>,
     index: Index,
 }
 
@@ -32,10 +34,11 @@ impl LimitSet {
             // As a Deny is read: what is uncertain is limited.
             index.file(number, &limit.rule, Class::Deny, &targets);
         }
+        let limits = limits.into_iter().map(Arc::new).collect();
         Self { limits, index }
     }
 
-    pub(crate) fn limits(&self) -> &[UsageLimit] {
+    pub(crate) fn limits(&self) -> &[Arc<UsageLimit>] {
         &self.limits
     }
 
@@ -45,7 +48,7 @@ impl LimitSet {
         who: (Option<&Who<'_>>, Option<&Claims>),
         targets: &[TargetId],
         asked: &Asked<'_>,
-    ) -> SmallVec<[&UsageLimit; 4]> {
+    ) -> SmallVec<[&Arc<UsageLimit>; 4]> {
         if self.limits.is_empty() {
             return SmallVec::new();
         }

@@ -165,12 +165,17 @@ fn calendars_know_their_periods() {
 #[test]
 fn a_full_bucket_may_be_forgotten() {
     let (meter, word) = (rate(10, 10), AtomicU64::new(0));
-    assert!(meter.is_unused(&word, at(0.0)));
+    let is_unused = |word: &AtomicU64, now| {
+        let bits = word.load(Ordering::Acquire);
+        super::meter::is_unused(1, bits, now)
+    };
+    assert!(is_unused(&word, at(0.0)));
     let _taken = meter.take(&word, at(1.0), 5).unwrap();
-    assert!(!meter.is_unused(&word, at(5.9)));
-    assert!(meter.is_unused(&word, at(6.0)));
-    let bucket = Bucket::default();
-    assert_eq!(bucket.enter(Some(1)), Entry::Entered);
+    assert!(!is_unused(&word, at(5.9)));
+    assert!(is_unused(&word, at(6.0)));
+    let bucket = Bucket::free();
+    assert_eq!(bucket.enter(None), Entry::Retired);
+    bucket.claim(Digest::new([7, 8]), Kinds::of(&limit(Vec::new())));
     assert_eq!(bucket.enter(Some(1)), Entry::Full);
     assert_eq!(bucket.users(), 1);
     assert!(!bucket.retire());
@@ -181,7 +186,7 @@ fn a_full_bucket_may_be_forgotten() {
     assert_eq!(bucket.enter(None), Entry::Entered);
 }
 
-fn limit(per: Vec<Dimension>) -> UsageLimit {
+pub(super) fn limit(per: Vec<Dimension>) -> UsageLimit {
     UsageLimit {
         name: ObjectName::new("agents", "tokens"),
         targets: Vec::new(),
@@ -200,10 +205,29 @@ fn limit(per: Vec<Dimension>) -> UsageLimit {
             count: Count::Total,
         }),
         requests: None,
+        cost: None,
         concurrency: None,
         on_exceeded: OnExceeded::Reject,
+        cut: Cut::Error,
+        warn_at: Vec::new(),
+        exhausted_status: ExhaustedStatus::default(),
         store: Store::Local,
     }
+}
+
+#[test]
+fn says_how_much_is_used() {
+    let (meter, word) = (rate(200, 10), AtomicU64::new(0));
+    let percent = || meter.used_percent(&word, at(0.0));
+    assert_eq!(percent(), 0);
+    let _taken = meter.take(&word, at(0.0), 159).unwrap();
+    assert_eq!(percent(), 79);
+    let _taken = meter.take(&word, at(0.0), 1).unwrap();
+    assert_eq!(percent(), 80);
+    let _owed = meter.charge(&word, at(0.0), 1000);
+    assert_eq!(percent(), 100);
+    let nothing = rate(0, 10);
+    assert_eq!(nothing.used_percent(&AtomicU64::new(0), at(0.0)), 100);
 }
 
 #[test]

@@ -22,12 +22,19 @@ fn every_code_is_distinct_and_complete() {
 fn denials_are_flagged_and_final() {
     for code in Code::ALL {
         // Where nobody could be asked nobody denied, so asking again may help.
-        let other = [Code::OperationNotAllowed, Code::AuthorizerUnavailable];
+        let other = [
+            Code::OperationNotAllowed,
+            Code::AuthorizerUnavailable,
+            Code::PriceUnknown,
+        ];
         let denial = matches!(code.status(), 401 | 403) && !other.contains(code);
         assert_eq!(code.is_denial(), denial, "{code}");
         let flags: &[&str] = match code {
             Code::AuthorizerUnavailable => &["UAEX"],
-            Code::RateLimited | Code::QuotaExhausted | Code::RequestExceedsLimit => &["RL"],
+            Code::RateLimited
+            | Code::QuotaExhausted
+            | Code::RequestExceedsLimit
+            | Code::PriceUnknown => &["RL"],
             _ if denial => &["RBAC_ACCESS_DENIED"],
             _ => &[],
         };

@@ -4,7 +4,10 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use serde_json::json;
-use waypoint_policy::limit::{Calendar, Count, Dimension, OnExceeded, Period, Requests, Tokens};
+use waypoint_policy::limit::{
+    Calendar, Cost, Count, Cut, Dimension, ExhaustedStatus, OnExceeded, Period, Requests, Tokens,
+    UnknownModel,
+};
 use waypoint_policy::{
     Action, Arguments, Facts, LlmBlock, McpBlock, Mode, ObjectName, Operation, Principal, Query,
     TargetId,
@@ -29,7 +32,9 @@ fn says_what_was_written() {
          per: [Principal, Namespace, Route, Provider, Model, Server, Tool, \"Claim:team\"],
          tokens: {{limit: 10000000000000, window: 744h, count: Output}},
          requests: {{limit: 60, window: 1m30s, burst: 10}},
-         concurrency: 8, onExceeded: Cut, mode: DryRun, store: Local"
+         cost: {{limit: \"5.25\", calendar: Day, unknownModel: Alert}},
+         concurrency: 8, onExceeded: Cut, cutWith: Finish, warnAt: [50, 80, 100],
+         exhaustedStatus: 402, mode: DryRun, store: Local"
     );
     let snapshot = snapshot_of(&limit("all", &spec));
     let [all] = snapshot.policy.usage_limits() else {
@@ -66,8 +71,17 @@ fn says_what_was_written() {
         burst: NonZeroU64::new(10),
     };
     assert_eq!(all.requests, Some(requests));
+    let cost = Cost {
+        limit: 5_250_000,
+        period: Period::Calendar(Calendar::Day),
+        unknown_model: UnknownModel::Alert,
+    };
+    assert_eq!(all.cost, Some(cost));
     assert_eq!(all.concurrency, Some(8));
     assert_eq!(all.on_exceeded, OnExceeded::Cut);
+    assert_eq!(all.cut, Cut::Finish);
+    assert_eq!(all.warn_at, [50, 80, 100]);
+    assert_eq!(all.exhausted_status, ExhaustedStatus::PaymentRequired);
     assert_eq!(all.mode, Mode::DryRun);
 }
 
@@ -85,6 +99,13 @@ fn has_defaults() {
     };
     assert_eq!(tokens.tokens, Some(expected));
     assert_eq!((tokens.requests, tokens.concurrency), (None, None));
+    assert_eq!((tokens.cost, tokens.cut), (None, Cut::Error));
+    assert!(tokens.warn_at.is_empty());
+    assert_eq!(tokens.exhausted_status, ExhaustedStatus::TooManyRequests);
+    let money = format!("{GATEWAY}, cost: {{limit: \"0\", window: 1h}}");
+    let snapshot = snapshot_of(&limit("money", &money));
+    let cost = snapshot.policy.usage_limits()[0].cost.unwrap();
+    assert_eq!((cost.limit, cost.unknown_model), (0, UnknownModel::Reject));
     assert_eq!(tokens.rule.from, None);
     assert!(tokens.per.is_empty());
     assert_eq!(tokens.on_exceeded, OnExceeded::Reject);

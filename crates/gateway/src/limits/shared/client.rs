@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{IntCounter, IntGauge, IntGaugeVec};
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, ErrorKind, ProtocolVersion, RedisConnectionInfo, ServerErrorKind,
@@ -12,7 +12,7 @@ use redis::{
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 use waypoint_config::{LimitStore, UpstreamTls};
@@ -29,11 +29,18 @@ const CONNECT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(crate) struct StoreMetrics {
     /// 1 while it answers.
-    pub(crate) up: IntGauge,
+    pub(crate) up: IntGaugeVec,
     /// Questions.
     pub(crate) round_trips: IntCounter,
     /// Questions without an answer that can be used.
     pub(crate) failures: IntCounter,
+}
+
+impl StoreMetrics {
+    /// There from the first store on: no gateway without one looks as if it had lost it.
+    pub(super) fn up(&self) -> IntGauge {
+        self.up.with_label_values::<&str>(&[])
+    }
 }
 
 /// Why the store cannot be used. What a log may say: no key, no credential, no text of the store.
@@ -84,6 +91,8 @@ pub(super) struct Link {
     /// Whether the last change that was logged was for the better; `None` before the first.
     said_up: Mutex<Option<bool>>,
     is_up: AtomicBool,
+    /// Whether it has been tried to connect.
+    is_tried: watch::Sender<bool>,
     /// Told when the connection was given up.
     pub(super) lost: Notify,
     metrics: StoreMetrics,
@@ -95,7 +104,7 @@ impl Link {
         connector: Arc<Connector>,
         metrics: StoreMetrics,
     ) -> Self {
-        metrics.up.set(0);
+        metrics.up().set(0);
         Self {
             settings,
             connector,
@@ -103,6 +112,7 @@ impl Link {
             live: Mutex::default(),
             said_up: Mutex::default(),
             is_up: AtomicBool::new(false),
+            is_tried: watch::channel(false).0,
             lost: Notify::new(),
             metrics,
         }
@@ -115,6 +125,16 @@ impl Link {
     /// Whether it is worth asking.
     pub(super) fn is_up(&self) -> bool {
         self.is_up.load(Ordering::Acquire)
+    }
+
+    /// Whether it is worth asking, once that is known: at the beginning it takes a moment to connect.
+    pub(super) async fn is_ready(&self) -> bool {
+        if !self.is_up() && !*self.is_tried.borrow() {
+            let mut tried = self.is_tried.subscribe();
+            let tried = tried.wait_for(|is_tried| *is_tried);
+            let _ = tokio::time::timeout(self.timeout(), tried).await;
+        }
+        self.is_up()
     }
 
     /// Connects and, when the first question has been answered too, lets others ask.
@@ -139,6 +159,7 @@ impl Link {
                 self.say(Some(*why));
             }
         }
+        self.is_tried.send_replace(true);
         opened
     }
 
@@ -148,7 +169,7 @@ impl Link {
 
     fn say(&self, down: Option<Down>) {
         self.is_up.store(down.is_none(), Ordering::Release);
-        self.metrics.up.set(i64::from(down.is_none()));
+        self.metrics.up().set(i64::from(down.is_none()));
         let mut said = self.said_up.lock().unwrap_or_else(PoisonError::into_inner);
         if said.replace(down.is_none()) == Some(down.is_none()) {
             return;

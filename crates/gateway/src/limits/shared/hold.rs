@@ -8,7 +8,7 @@ use waypoint_policy::limit::{Exceeded, Left, StoreFailure};
 
 use super::account::{Account, AccountId};
 use super::measure::Measure;
-use super::{Inner, Want, Why};
+use super::{Inner, Number, Want, Why};
 
 /// How far the taking of a hold has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +100,11 @@ impl Hold {
     /// How long until what is missing may be there.
     pub(super) fn exceeded(&self, missing: u64) -> Exceeded {
         Exceeded::For(self.inner.wait(&self.account, self.measure, missing))
+    }
+
+    /// What it is counted in.
+    pub(crate) fn number(&self) -> Number {
+        self.account.id.number
     }
 
     /// How much is held, in units, with what was used of periods that have ended.

@@ -257,13 +257,18 @@ impl Ledger {
         self.roll(now);
         let kept = self.used.max(self.granted.min(self.target(now)));
         let (lease, excess) = (self.lease(), self.granted.saturating_sub(kept));
-        let is_lost = self.granted > 0 && self.epoch != epoch;
+        let is_lost = self.has_lost(epoch);
         let is_due = self.measure.is_slots() && now - self.stated_ns >= REFRESH_NS;
         let is_needed = self.owed() > 0
             || is_lost
             || (excess > 0 && excess.saturating_mul(2) >= lease)
             || (is_due && self.granted > 0);
         is_needed.then(|| self.statement(kept, None, 0, 0, now))
+    }
+
+    /// Whether the store knows nothing of it any more.
+    pub(super) fn has_lost(&self, epoch: u64) -> bool {
+        self.granted > 0 && self.epoch != epoch
     }
 
     /// What to say when nothing more will be used in advance.

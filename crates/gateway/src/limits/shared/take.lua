@@ -4,7 +4,8 @@
 -- is replaced by T, so that a statement that is repeated changes nothing, and one with an earlier
 -- number than the recorded one is ignored.
 --
--- KEYS: the epoch, then the buckets. ARGV: 12 for each bucket, in this order:
+-- KEYS: the epoch, then the buckets. ARGV: the epoch that the process knows (0 of none), then 12 for
+-- each bucket, in this order:
 --   kind      rate | budget | slots
 --   field     the process and its ledger
 --   seq       the number of the statement
@@ -20,6 +21,8 @@
 --
 -- Returns 1 or 0, microseconds since 1970, the epoch, and 4 for each bucket: 0 (as asked), 1 (no
 -- room) or 2 (an old statement); the recorded total; what is used of the limit; what is missing.
+-- Nothing is given to a process that knows another epoch: the data it knew are lost, and others have
+-- to say first what they had.
 --
 -- Lua's numbers are doubles: all of them stay below 2^53, and none is turned into text but by
 -- "%.0f". Rates are counted in microseconds in which they come back.
@@ -51,9 +54,10 @@ local function recorded(value)
   return tonumber(total), tonumber(seq), tonumber(at)
 end
 
-local buckets, all = {}, true
+local known = ARGV[1]
+local buckets, all = {}, known == '0' or known == epoch
 for i = 2, #KEYS do
-  local at = (i - 2) * FIELDS
+  local at = 1 + (i - 2) * FIELDS
   local b = { key = KEYS[i], kind = ARGV[at + 1], field = ARGV[at + 2], gone = {} }
   for n, name in ipairs({ 'seq', 'keep', 'want', 'more', 'chunk', 'base', 'limit', 'ahead' }) do
     b[name] = tonumber(ARGV[at + 2 + n])

@@ -14,7 +14,7 @@ use super::ledger::{Ledger, Statement};
 
 /// How often what is owed is said.
 const TICK: Duration = Duration::from_millis(250);
-const BEAT: Duration = Duration::from_secs(5);
+const BEAT: Duration = Duration::from_secs(2);
 const SWEEP: Duration = Duration::from_secs(10);
 /// How long a store that failed is left alone, at first and at most.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -28,7 +28,7 @@ const BATCH: usize = 64;
 pub(super) async fn run(inner: Arc<Inner>) {
     let mut pause = PAUSE;
     loop {
-        let opened = inner.link.open(async |_| inner.beat().await).await;
+        let opened = inner.link.open(async |_| inner.beat("").await).await;
         if opened.is_ok() {
             let began = Instant::now();
             inner.keep().await;
@@ -54,7 +54,7 @@ impl Inner {
     async fn keep(self: &Arc<Self>) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut beat, mut swept) = (Instant::now(), Instant::now());
+        let (mut beat, mut swept) = (None::<Instant>, Instant::now());
         loop {
             tokio::select! {
                 // It may have been told of an earlier connection.
@@ -77,9 +77,11 @@ impl Inner {
             if tended.is_err() {
                 return;
             }
-            if beat.elapsed() >= BEAT {
-                beat = Instant::now();
-                if self.beat().await.is_err() {
+            // Who is counted has said everything.
+            let is_due = beat.is_none_or(|beat| beat.elapsed() >= BEAT) || self.is_restating();
+            if is_due && !self.owes_epoch(epoch) {
+                beat = Some(Instant::now());
+                if self.beat(&self.process).await.is_err() {
                     return;
                 }
             }
@@ -88,6 +90,13 @@ impl Inner {
                 self.sweep();
             }
         }
+    }
+
+    /// Whether anything is still to be said that the store has lost.
+    fn owes_epoch(&self, epoch: u64) -> bool {
+        let is_new = self.epoch.load(Ordering::Acquire) != epoch;
+        let mut active = self.active().clone().into_iter();
+        is_new || active.any(|account| account.ledger().has_lost(epoch))
     }
 
     /// Lists every account that has anything to lose.

@@ -6,7 +6,7 @@ mod ledgers;
 
 use std::num::NonZeroU32;
 
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{IntCounter, IntGaugeVec, Opts};
 use waypoint_config::{Address, Credential, Endpoint};
 use waypoint_policy::limit::{Calendar, Period};
 use waypoint_tests::store::Store;
@@ -22,7 +22,7 @@ struct Process {
 
 fn metrics() -> StoreMetrics {
     StoreMetrics {
-        up: IntGauge::new("up", "up").unwrap(),
+        up: IntGaugeVec::new(Opts::new("up", "up"), &[]).unwrap(),
         round_trips: IntCounter::new("round_trips", "round trips").unwrap(),
         failures: IntCounter::new("failures", "failures").unwrap(),
     }

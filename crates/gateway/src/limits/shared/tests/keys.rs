@@ -51,12 +51,12 @@ async fn a_password_is_shown() {
     };
     let process = process(&right).await;
     assert_eq!(process.use_up(tokens(b"k", month(5), 1)).await, Ok(()));
-    assert_eq!(process.metrics.up.get(), 1);
+    assert_eq!(process.metrics.up().get(), 1);
     until("the other is refused", || async {
         (wrong.failures.get() > 0).then_some(())
     })
     .await;
-    assert_eq!(wrong.up.get(), 0);
+    assert_eq!(wrong.up().get(), 0);
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ const SECOND: i64 = 1_000_000_000;
 async fn state(store: &Store, numbers: [u64; 7]) -> Vec<i64> {
     let [seq, keep, want, more, chunk, limit, epoch] = numbers.map(|number| number.to_string());
     let words = [
-        "EVAL", TAKE.text, "2", "{t}e", "{t}k", "budget", "p.0", &seq, &keep, &want, &more, &chunk,
-        "0", &limit, "0", &epoch, "60000",
+        "EVAL", TAKE.text, "2", "{t}e", "{t}k", "0", "budget", "p.0", &seq, &keep, &want, &more,
+        &chunk, "0", &limit, "0", &epoch, "60000",
     ];
     match store.ask(&words).await {
         Reply::List(list) => list.iter().filter_map(Reply::number).collect(),

@@ -2,6 +2,7 @@
 
 mod money;
 mod sdks;
+mod shared;
 mod storm;
 
 use std::sync::Arc;

@@ -183,6 +183,9 @@ impl Limits {
                 shared: Shared::new(settings, gateway, connector, metrics.clone()),
             })
         });
+        if kept.is_none() {
+            metrics.up.reset();
+        }
         self.shared.store(kept);
     }
 

@@ -32,7 +32,7 @@ fn usage(tokens: u64) -> serde_json::Value {
 }
 
 /// A provider that does what it is told, and adds up what it has written.
-async fn script(
+pub(super) async fn script(
     spent: Arc<AtomicU64>,
     tried: Arc<Mutex<HashSet<String>>>,
     fails_failover: bool,
@@ -75,7 +75,7 @@ async fn script(
     .await
 }
 
-fn request(kind: &str, tokens: u64, number: u64) -> Request {
+pub(super) fn request(kind: &str, tokens: u64, number: u64) -> Request {
     let is_stream = matches!(kind, "stream" | "abort");
     let user = format!("{kind}-{tokens}-{number}");
     let body = chat_body(
@@ -86,7 +86,7 @@ fn request(kind: &str, tokens: u64, number: u64) -> Request {
 }
 
 /// One call; whether it was admitted.
-async fn play(waypoint: &Waypoint, kind: &str, request: &Request) -> bool {
+pub(super) async fn play(waypoint: &Waypoint, kind: &str, request: &Request) -> bool {
     let client = waypoint.workload(ANN);
     let mut connection = client.connect().await.unwrap();
     if kind == "abort" {

@@ -234,6 +234,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.inner.is_closing.store(true, Ordering::Release);
+        self.inner.link.retire();
         self.inner.wake.notify_one();
     }
 }
@@ -552,10 +553,6 @@ impl Inner {
 
 /// Takes back what the store was asked for and has not given.
 fn give_up(holds: &mut [Hold]) {
-    for hold in holds {
-        if hold.stage == Stage::Begun {
-            hold.account.ledger().cancel(hold.cost);
-            hold.stage = Stage::Nothing;
-        }
-    }
+    let begun = holds.iter_mut().filter(|hold| hold.stage == Stage::Begun);
+    begun.for_each(Hold::give_up);
 }

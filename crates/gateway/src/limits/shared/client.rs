@@ -91,6 +91,8 @@ pub(super) struct Link {
     /// Whether the last change that was logged was for the better; `None` before the first.
     said_up: Mutex<Option<bool>>,
     is_up: AtomicBool,
+    /// Whether another store has taken its place, which is counted now.
+    is_retired: AtomicBool,
     /// Whether it has been tried to connect.
     is_tried: watch::Sender<bool>,
     /// Told when the connection was given up.
@@ -112,6 +114,7 @@ impl Link {
             live: Mutex::default(),
             said_up: Mutex::default(),
             is_up: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
             is_tried: watch::channel(false).0,
             lost: Notify::new(),
             metrics,
@@ -120,6 +123,11 @@ impl Link {
 
     pub(super) fn timeout(&self) -> Duration {
         self.settings.timeout
+    }
+
+    /// From here on it only settles what calls still hold.
+    pub(super) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
     }
 
     /// Whether it is worth asking.
@@ -169,6 +177,9 @@ impl Link {
 
     fn say(&self, down: Option<Down>) {
         self.is_up.store(down.is_none(), Ordering::Release);
+        if self.is_retired.load(Ordering::Acquire) {
+            return;
+        }
         self.metrics.up().set(i64::from(down.is_none()));
         let mut said = self.said_up.lock().unwrap_or_else(PoisonError::into_inner);
         if said.replace(down.is_none()) == Some(down.is_none()) {

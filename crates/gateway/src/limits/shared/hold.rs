@@ -72,6 +72,13 @@ impl Hold {
         }
     }
 
+    /// The store did not give it, or nobody knows whether it has.
+    pub(super) fn give_up(&mut self) {
+        self.account.ledger().cancel(self.cost);
+        self.stage = Stage::Nothing;
+        self.inner.list(&self.account);
+    }
+
     /// The call has it.
     pub(super) fn keep(&mut self) {
         self.is_pending = false;
@@ -227,7 +234,9 @@ impl Drop for Hold {
     fn drop(&mut self) {
         match self.stage {
             Stage::Nothing => {}
-            Stage::Begun => self.account.ledger().cancel(self.cost),
+            Stage::Begun => {
+                self.give_up();
+            }
             Stage::Taken if self.is_pending || self.measure.is_slots() => {
                 let now = self.inner.now_ns();
                 let mut ledger = self.account.ledger();

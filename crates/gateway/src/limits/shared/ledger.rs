@@ -30,6 +30,8 @@ pub(super) struct Ledger {
     seq: u64,
     /// When that was.
     stated_ns: i64,
+    /// Whether it was not answered: nobody knows what the store has recorded.
+    is_unsure: bool,
     /// Of the store's last answer.
     epoch: u64,
     /// What all processes use, as of the last answer: of a rate the moment when it has come back.
@@ -84,6 +86,7 @@ impl Ledger {
             granted: 0,
             seq: 0,
             stated_ns: now,
+            is_unsure: false,
             epoch: 0,
             acknowledged: 0,
             projected: 0,
@@ -261,6 +264,7 @@ impl Ledger {
         let is_due = self.measure.is_slots() && now - self.stated_ns >= REFRESH_NS;
         let is_needed = self.owed() > 0
             || is_lost
+            || self.is_unsure
             || (excess > 0 && excess.saturating_mul(2) >= lease)
             || (is_due && self.granted > 0);
         is_needed.then(|| self.statement(kept, None, 0, 0, now))
@@ -274,7 +278,8 @@ impl Ledger {
     /// What to say when nothing more will be used in advance.
     pub(super) fn give_back(&mut self, now: i64) -> Option<Statement> {
         self.age(now);
-        (self.used != self.granted).then(|| self.statement(self.used, None, 0, 0, now))
+        (self.used != self.granted || self.is_unsure)
+            .then(|| self.statement(self.used, None, 0, 0, now))
     }
 
     fn statement(
@@ -287,6 +292,7 @@ impl Ledger {
     ) -> Statement {
         self.seq += 1;
         self.stated_ns = now;
+        self.is_unsure = true;
         let measure = self.measure;
         let keep = measure.stated(keep);
         // What is asked for is asked for, however little it is.
@@ -309,6 +315,7 @@ impl Ledger {
 
     /// What the store has answered to the last statement.
     pub(super) fn acknowledge(&mut self, said: &Said, measure: Measure, epoch: u64, now: i64) {
+        self.is_unsure = false;
         self.granted = measure.of_stated(said.total);
         self.epoch = epoch;
         let used = signed(measure.of_stated(said.used));
@@ -351,7 +358,8 @@ impl Ledger {
 
     /// Whether there is nothing to tend.
     pub(super) fn is_quiet(&self) -> bool {
-        self.used == self.granted && self.begun == 0 && !(self.measure.is_slots() && self.used > 0)
+        let runs = self.measure.is_slots() && self.used > 0;
+        self.used == self.granted && self.begun == 0 && !self.is_unsure && !runs
     }
 
     /// Whether a new ledger would say the same.

@@ -162,9 +162,17 @@ async fn a_slow_store_is_down_and_nothing_is_counted_twice() {
     assert_eq!(process.use_up(want).await, Err(Why::Unavailable));
     assert_eq!(process.metrics.failures.get(), failed);
     assert!(began.elapsed() < waypoint_tests::wait::DEADLINE);
+    // It carries out what it has been sent, and is told again what was really taken.
+    store.resume().await;
+    until("the store has what was used", || async {
+        (sums(&store).await == (10, 10)).then_some(())
+    })
+    .await;
+    process.is_up(true).await;
+    store.pause().await;
+    assert_eq!(process.use_up(want).await, Err(Why::Unavailable));
     let open = failing(StoreFailure::Open, tokens(b"k", limit, 5));
     assert_eq!(process.use_up(open).await, Ok(()));
-    // It carries out what it has been sent before, and then hears the total again.
     store.resume().await;
     process.is_up(true).await;
     process.settled().await;

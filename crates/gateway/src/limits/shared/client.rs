@@ -94,7 +94,7 @@ pub(super) struct Link {
     /// Whether another store has taken its place, which is counted now.
     is_retired: AtomicBool,
     /// Whether it has been tried to connect.
-    is_tried: watch::Sender<bool>,
+    pub(super) is_tried: watch::Sender<bool>,
     /// Told when the connection was given up.
     pub(super) lost: Notify,
     metrics: StoreMetrics,

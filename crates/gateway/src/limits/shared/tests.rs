@@ -350,3 +350,62 @@ async fn sums_are_exact_whatever_is_interleaved() {
     let used = i64::try_from(used).unwrap();
     assert_eq!(sums(&store).await, (used, used));
 }
+
+/// Three processes that take all they can of a rate, whose store is killed and restarted in the
+/// middle: no more is admitted than the bucket had and what came back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rates_admit_no_more_than_comes_back() {
+    const BURST: u64 = 2000;
+    let mut store = Store::start().await;
+    let began = Instant::now();
+    let admitted = Arc::new(AtomicU64::new(0));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut processes = Vec::new();
+    for _ in 0..3 {
+        processes.push(Arc::new(process(&settings(&store)).await));
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for process in &processes {
+        for _ in 0..3 {
+            let process = Arc::clone(process);
+            let (admitted, stop) = (Arc::clone(&admitted), Arc::clone(&stop));
+            tasks.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let want = tokens(b"k", window(BURST, 4), 7);
+                    if process.use_up(want).await.is_ok() {
+                        admitted.fetch_add(7, Ordering::Relaxed);
+                    }
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+    }
+    let more_than = |number| {
+        let admitted = Arc::clone(&admitted);
+        async move {
+            until("more is admitted", || async {
+                (admitted.load(Ordering::Relaxed) > number).then_some(())
+            })
+            .await;
+        }
+    };
+    more_than(BURST + 100).await;
+    store.kill().await;
+    for process in &processes {
+        process.is_up(false).await;
+    }
+    store.restart().await;
+    for process in &processes {
+        process.is_up(true).await;
+    }
+    let before = admitted.load(Ordering::Relaxed);
+    more_than(before + 500).await;
+    stop.store(true, Ordering::Relaxed);
+    tasks.join_all().await;
+    let admitted = admitted.load(Ordering::Relaxed);
+    let come_back = u64::try_from(began.elapsed().as_millis()).unwrap() * BURST / 4000;
+    assert!(
+        admitted <= BURST + come_back,
+        "{admitted} of {BURST} and {come_back}"
+    );
+}

@@ -1,5 +1,9 @@
 //! What the store sees.
 
+use waypoint_config::UpstreamTls;
+use waypoint_tests::certificates::Authority;
+use waypoint_tests::ports;
+
 use super::*;
 
 #[tokio::test]
@@ -96,4 +100,54 @@ async fn what_a_process_kept_open_is_given_back_when_it_is_dropped() {
         (sums(&store).await == (30, 30)).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn tls_needs_roots_that_signed_the_name() {
+    let authority = Authority::new();
+    let identity = authority.server();
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let port = ports::free();
+    let store = Store::with(&[
+        "--tls-port",
+        &port.to_string(),
+        "--tls-cert-file",
+        &write("tls.crt", &identity.certificate_pem),
+        "--tls-key-file",
+        &write("tls.key", &identity.key_pem),
+        "--tls-ca-cert-file",
+        &write("ca.crt", &authority.pem),
+        "--tls-auth-clients",
+        "no",
+    ])
+    .await;
+    let secured = |roots: &str, hostname: &str| {
+        let mut settings = settings(&store);
+        settings.endpoint.address = Address::Fixed(vec![([127, 0, 0, 1], port).into()]);
+        settings.endpoint.tls = Some(UpstreamTls {
+            hostname: hostname.into(),
+            roots_pem: Some(roots.into()),
+        });
+        settings
+    };
+    let trusted = process(&secured(&authority.pem, "localhost")).await;
+    assert_eq!(trusted.use_up(tokens(b"k", month(5), 1)).await, Ok(()));
+    for settings in [
+        secured(&Authority::new().pem, "localhost"),
+        secured(&authority.pem, "valkey.example"),
+    ] {
+        let gateway = ObjectName::new("agents", "wp");
+        let connector = Arc::new(Connector::new());
+        let shared = Shared::new(&settings, &gateway, connector, metrics());
+        // What is asked at the beginning waits until it is known.
+        let want = tokens(b"k", month(5), 1);
+        let taken = shared.take(&[want]).await;
+        assert_eq!(taken.unwrap_err().why, Why::Unavailable);
+        assert!(*shared.inner.link.is_tried.borrow());
+    }
 }

@@ -6,12 +6,14 @@ mod reservation;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use smallvec::SmallVec;
 use waypoint_llm::{Price, Usage, cost};
 use waypoint_policy::limit::{
-    Exceeded, ExhaustedStatus, Kinds, NotEntered, Now, Rates, Slot, Subject, Table, UnknownModel,
-    UsageLimit, bucket_key,
+    Exceeded, ExhaustedStatus, Kinds, Looked, NotEntered, Now, Rates, Slot, Subject, Table,
+    UnknownModel, UsageLimit, bucket_key,
 };
 use waypoint_policy::{By, Code, Effect, Mode, Refusal, RuleName};
 
@@ -93,6 +95,9 @@ pub struct Limits {
     table: Table,
     estimates: Estimates,
     started: Instant,
+    /// Seconds from 1970 to `started`, by the clock as it was last looked at: reading two clocks for
+    /// each call would cost as much as the rest.
+    started_unix_s: AtomicU64,
 }
 
 impl Default for Limits {
@@ -101,6 +106,7 @@ impl Default for Limits {
             table: Table::new(Table::MOST, [rand::random(), rand::random()]),
             estimates: Estimates::default(),
             started: Instant::now(),
+            started_unix_s: AtomicU64::new(unix_seconds()),
         }
     }
 }
@@ -108,11 +114,18 @@ impl Default for Limits {
 impl Limits {
     /// The present, as meters count it.
     fn now(&self) -> Now {
-        let elapsed = self.started.elapsed().as_nanos();
+        let elapsed = self.started.elapsed();
+        let started = self.started_unix_s.load(Ordering::Relaxed);
         Now {
-            monotonic_ns: i64::try_from(elapsed).unwrap_or(i64::MAX),
-            unix_s: unix_seconds(),
+            monotonic_ns: i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX),
+            unix_s: started.saturating_add(elapsed.as_secs()),
         }
+    }
+
+    /// Looks at the clock, which may have been set.
+    fn look_at_clock(&self) {
+        let started = unix_seconds().saturating_sub(self.started.elapsed().as_secs());
+        self.started_unix_s.store(started, Ordering::Relaxed);
     }
 
     /// What is known of the calls to a provider's model.
@@ -135,9 +148,14 @@ impl Limits {
     ) -> Result<Reservation, Refusal> {
         let now = self.now();
         let mut reservation = Reservation::new(Arc::clone(self));
-        for limit in limits {
+        let look = |limit: &'l Arc<UsageLimit>| {
+            let key = bucket_key(limit, subject);
+            (limit, self.table.look(key.as_bytes()))
+        };
+        let looked: SmallVec<[_; 4]> = limits.into_iter().map(look).collect();
+        for (limit, looked) in looked {
             // Dropping what has been reserved gives it back.
-            let refused = match self.enter(limit, subject) {
+            let refused = match self.enter(limit, looked) {
                 Err(refusal) => Some(refusal),
                 Ok(slot) => {
                     let part = reservation.add(Part::new(limit, slot, ask.within(limit)));
@@ -156,15 +174,14 @@ impl Limits {
         Ok(reservation)
     }
 
-    fn enter(&self, limit: &UsageLimit, subject: &Subject<'_>) -> Result<Slot, Refusal> {
+    fn enter(&self, limit: &UsageLimit, looked: Looked) -> Result<Slot, Refusal> {
         let most = limit.concurrency;
         if most == Some(0) {
             return Err(exhausted(limit, "calls at the same time"));
         }
-        let key = bucket_key(limit, subject);
         // One on trial is entered in any case, and looked at afterwards.
         let most = most.filter(|_| limit.is_enforced());
-        let entered = self.table.enter(&key, Kinds::of(limit), most);
+        let entered = self.table.enter(looked, Kinds::of(limit), most);
         entered.map_err(|why| {
             let refusal = match why {
                 NotEntered::Full => Refusal::new(Code::RateLimited)
@@ -227,6 +244,7 @@ impl Limits {
         let mut interval = tokio::time::interval(SWEEP);
         loop {
             interval.tick().await;
+            self.look_at_clock();
             // Beside the workers: there may be many.
             let limits = Arc::clone(&self);
             let swept = tokio::task::spawn_blocking(move || limits.table.sweep(limits.now()));

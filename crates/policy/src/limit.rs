@@ -8,6 +8,8 @@
 mod bucket;
 mod key;
 mod meter;
+#[cfg(all(test, loom))]
+mod model;
 mod rates;
 mod set;
 mod shard;
@@ -25,7 +27,7 @@ pub use key::{Key, Subject, bucket_key};
 pub use meter::{Exceeded, Meter, Now, Taken};
 pub use rates::{Left, Rates};
 pub(crate) use set::LimitSet;
-pub use table::{NotEntered, Slot, Table};
+pub use table::{Looked, NotEntered, Slot, Table};
 
 use crate::{Mode, ObjectName, ObjectRef, Rule};
 

@@ -55,6 +55,8 @@ bench: tools ## Benchmarks: criterion, then end to end; BENCH_ARGS go to e2e, su
 	$(CARGO) build --locked --release -p kgateway-waypoint -p waypoint-benches --bins --benches
 	$(CARGO) bench --locked -p kgateway-waypoint -p waypoint-benches --bench '*' -- --quick --noplot
 	$${CARGO_TARGET_DIR:-target}/release/e2e run $(BENCH_ARGS)
+	$${CARGO_TARGET_DIR:-target}/release/e2e run --contenders gateway,limited \
+		--only chat-1k,tools-call --no-latency --idle 0
 
 deps: tools lints clients ## Install what the other targets need
 

@@ -15,7 +15,7 @@ use waypoint_policy::limit::{
     Exceeded, ExhaustedStatus, Kinds, Looked, NotEntered, Now, Rates, Slot, Subject, Table,
     UnknownModel, UsageLimit, bucket_key,
 };
-use waypoint_policy::{By, Code, Effect, Mode, Refusal, RuleName};
+use waypoint_policy::{By, Code, Mode, Refusal, RuleName};
 
 pub(crate) use estimate::Estimate;
 use estimate::Estimates;
@@ -167,7 +167,7 @@ impl Limits {
                 (Some(refusal), Mode::Enforce) => return Err(refusal),
                 (Some(_), Mode::DryRun) => {
                     reservation.give_up(limit, now);
-                    would_deny.push(Arc::new(rule_name(limit)));
+                    would_deny.push(Arc::new(limit.rule_name()));
                 }
             }
         }
@@ -266,17 +266,8 @@ fn unix_seconds() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-/// Whether a limit stops everything it is about, at once.
-pub(crate) fn is_stop(limit: &UsageLimit) -> bool {
-    limit.mode == Mode::Enforce
-        && (limit.tokens.is_some_and(|tokens| tokens.limit == 0)
-            || limit.requests.is_some_and(|requests| requests.limit == 0)
-            || limit.cost.is_some_and(|cost| cost.limit == 0)
-            || limit.concurrency == Some(0))
-}
-
 fn refusal(limit: &UsageLimit, what: &str, exceeded: Exceeded) -> Refusal {
-    if is_stop(limit) {
+    if limit.is_stop() {
         return exhausted(limit, what);
     }
     let refusal = match exceeded {
@@ -292,7 +283,7 @@ fn refusal(limit: &UsageLimit, what: &str, exceeded: Exceeded) -> Refusal {
     refusal.decided_by(by(limit))
 }
 
-/// The refusal of a limit that [stops everything](is_stop).
+/// The refusal of a limit that [stops everything](UsageLimit::is_stop).
 pub(crate) fn stopped(limit: &UsageLimit) -> Refusal {
     exhausted(limit, "requests")
 }
@@ -326,15 +317,5 @@ fn message(limit: &UsageLimit, what: &str, wait: Option<Duration>) -> String {
 }
 
 fn by(limit: &UsageLimit) -> By {
-    By::Rule(Arc::new(rule_name(limit)))
-}
-
-fn rule_name(limit: &UsageLimit) -> RuleName {
-    RuleName {
-        kind: "UsageLimit",
-        policy: limit.name.clone(),
-        rule: Arc::from(""),
-        effect: Effect::Deny,
-        mode: limit.mode,
-    }
+    By::Rule(Arc::new(limit.rule_name()))
 }

@@ -433,7 +433,7 @@ fn what_has_no_price_is_never_free_in_silence() {
     let none = money("none", 0, UnknownModel::Alert);
     let refused = reserve(&limits, &[&none], exactly(1, 1)).unwrap_err();
     assert_eq!(refused, Code::QuotaExhausted);
-    assert!(is_stop(&none));
+    assert!(none.is_stop());
 }
 
 #[test]

@@ -7,13 +7,14 @@ SHELL := /bin/sh
 
 CARGO ?= cargo
 PYTHON ?= python3
+FUZZ_SECONDS ?= 60
 # Cargo's profile for `make demo`; `PROFILE=release` takes longer to build.
 PROFILE ?= dev
 CLIENTS := tests/clients
 VENV := $(CLIENTS)/python/.venv
 MODULES := $(CLIENTS)/node/node_modules
 
-.PHONY: help demo test check bench deps tools lints clients clean-clients
+.PHONY: help demo test model storm fuzz check bench deps tools lints clients clean-clients
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +27,23 @@ demo: tools ## Build the gateway and play the demo; DEMO_ARGS=--once ends after 
 test: tools clients ## All tests, with foreign clients against the built gateway
 	$(CARGO) build --locked --workspace --bins --tests
 	$(CARGO) test --locked --workspace
+	$(MAKE) --no-print-directory model
+
+model: ## Model checks of what threads share, in every order that the memory model allows
+	RUSTFLAGS="$$RUSTFLAGS --cfg loom" $(CARGO) test --locked -p waypoint-policy --lib \
+		--target-dir $${CARGO_TARGET_DIR:-target}/model -- limit::model
+
+# Without a sanitizer, which stable compilers do not have: the fuzzer looks for panics and hangs.
+fuzz: tools ## A minute of strangers' bytes for each reader; FUZZ_SECONDS changes it
+	@tests/tools/need 'c++ --version' g++
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	@for target in read_answer stream retry_headers; do \
+		$(CARGO) fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 || exit 1; \
+	done
+
+storm: tools ## A minute of many callers on few limits, where `make test` takes ten seconds
+	$(CARGO) build --locked --workspace --bins --tests
+	WAYPOINT_STORM_SECONDS=60 $(CARGO) test --locked --workspace --test main -- storm
 
 check: tools lints ## Formatting, lints, and the house rules: arrows, purity, licences
 	$(CARGO) fmt --all --check
@@ -37,6 +55,8 @@ bench: tools ## Benchmarks: criterion, then end to end; BENCH_ARGS go to e2e, su
 	$(CARGO) build --locked --release -p kgateway-waypoint -p waypoint-benches --bins --benches
 	$(CARGO) bench --locked -p kgateway-waypoint -p waypoint-benches --bench '*' -- --quick --noplot
 	$${CARGO_TARGET_DIR:-target}/release/e2e run $(BENCH_ARGS)
+	$${CARGO_TARGET_DIR:-target}/release/e2e run --contenders gateway,limited \
+		--only chat-1k,tools-call --no-latency --idle 0
 
 deps: tools lints clients ## Install what the other targets need
 

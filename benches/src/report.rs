@@ -89,6 +89,7 @@ pub fn case_rows(case: Case, samples: &[Samples]) -> (String, bool) {
         });
         let ratio = ratio.filter(|_| own.contender == Contender::Gateway);
         let verdict = match (ratio, case.bound()) {
+            _ if own.contender == Contender::Limited => added(own, samples),
             (Some((ratio, _)), Some(bound)) if ratio <= bound => format!("≤ {bound:.1} kept"),
             (Some(_), Some(bound)) => {
                 kept = false;
@@ -113,6 +114,17 @@ pub fn case_rows(case: Case, samples: &[Samples]) -> (String, bool) {
         );
     }
     (rows, kept)
+}
+
+/// What four limits add to a gateway without any.
+fn added(own: &Samples, samples: &[Samples]) -> String {
+    let mut all = samples.iter();
+    let Some(plain) = all.find(|other| other.contender == Contender::Gateway) else {
+        return String::new();
+    };
+    let pairs = own.cpu.iter().zip(&plain.cpu);
+    let differences: Vec<f64> = pairs.map(|(own, plain)| own - plain).collect();
+    format!("{:+.1} µs to gateway", median(&differences))
 }
 
 #[cfg(test)]

@@ -23,10 +23,12 @@ pub enum Contender {
     Bare,
     /// The gateway, with policy, audit and metrics.
     Gateway,
+    /// The same, with four limits on each call.
+    Limited,
 }
 
 impl Contender {
-    /// All, the yardstick before what is measured by it.
+    /// Those that run unless others are chosen, the yardstick before what is measured by it.
     pub const ALL: [Self; 3] = [Self::Direct, Self::Bare, Self::Gateway];
 
     /// As a table says it.
@@ -36,6 +38,7 @@ impl Contender {
             Self::Direct => "direct",
             Self::Bare => "bare",
             Self::Gateway => "gateway",
+            Self::Limited => "limited",
         }
     }
 }
@@ -219,7 +222,11 @@ impl Stage<'_> {
                 .join(format!("{}.yaml", address.port()));
             let audit = self.directory.join(format!("{}.jsonl", address.port()));
             std::fs::create_dir_all(self.directory.join("config"))?;
-            std::fs::write(&file, setup::configuration(address, self.upstream, &audit))?;
+            let mut objects = setup::configuration(address, self.upstream, &audit);
+            if contender == Contender::Limited {
+                objects.push_str(&setup::limits());
+            }
+            std::fs::write(&file, objects)?;
             let file = file.display().to_string();
             let [admin, metrics, ready] = [free_address()?, free_address()?, free_address()?]
                 .map(|address| address.to_string());
@@ -269,7 +276,7 @@ impl Stage<'_> {
         let address = one.address.to_string();
         let seconds = window.as_secs_f64().to_string();
         let mut arguments = vec![&*address, case.name(), "--seconds", &seconds];
-        if one.contender == Contender::Gateway {
+        if matches!(one.contender, Contender::Gateway | Contender::Limited) {
             arguments.push("--filtered");
         }
         arguments.extend(more);

@@ -118,6 +118,46 @@ spec:
     text
 }
 
+/// Four limits that each call falls under, and none exceeds.
+#[must_use]
+pub fn limits() -> String {
+    let numbers = [
+        (
+            "calls",
+            "[Principal]",
+            "requests: {limit: 1000000000, window: 1h}",
+        ),
+        (
+            "tokens",
+            "[Principal, Model]",
+            "tokens: {limit: 1000000000000, window: 1h}\n  requests: {limit: 1000000000, window: 1h}",
+        ),
+        (
+            "budget",
+            "[Namespace]",
+            "cost: {limit: \"10000000\", calendar: Month, unknownModel: Alert}\n  concurrency: 100000",
+        ),
+        ("all", "[Route, Tool]", "concurrency: 100000"),
+    ];
+    let mut text = String::new();
+    for (name, per, numbers) in numbers {
+        let _ = write!(
+            text,
+            r"---
+apiVersion: waypoint.kgateway.io/v1alpha1
+kind: UsageLimit
+metadata: {{name: {name}, namespace: bench}}
+spec:
+  targetRefs:
+  - {{group: gateway.networking.k8s.io, kind: Gateway, name: wp}}
+  per: {per}
+  {numbers}
+"
+        );
+    }
+    text
+}
+
 fn policy(text: &mut String, name: &str, action: &str, from: &str, block: &str) {
     let _ = write!(
         text,

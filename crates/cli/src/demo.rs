@@ -170,6 +170,12 @@ fn free_port() -> anyhow::Result<u16> {
 /// The demo's configuration, compiled; it is a rich example for the other commands' tests.
 #[cfg(test)]
 pub(crate) fn snapshot() -> waypoint_config::Snapshot {
+    snapshot_with("")
+}
+
+/// The same with more objects.
+#[cfg(test)]
+pub(crate) fn snapshot_with(objects: &str) -> waypoint_config::Snapshot {
     let ports = Ports {
         gateway: 8443,
         openai: 9001,
@@ -188,6 +194,9 @@ pub(crate) fn snapshot() -> waypoint_config::Snapshot {
         "6-secrets.json",
         setup::secrets(&pem("CERTIFICATE"), &identity),
     ));
+    if !objects.is_empty() {
+        files.push(("7-more.yaml", objects.to_owned()));
+    }
     let files: Vec<_> = files
         .into_iter()
         .map(|(path, text)| waypoint_config::File {

@@ -113,8 +113,19 @@ struct Json<'a> {
     would_deny: &'a [Arc<RuleName>],
     trace: &'a [TraceEntry],
     route: Option<&'a str>,
+    /// What is reserved before the call is made; how much of it is used only the gateway knows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<Limit<'a>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Limit<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    mode: Mode,
+    allows: String,
 }
 
 fn verdict(answer: &Answer) -> &'static str {
@@ -130,6 +141,14 @@ fn to_json(answer: &Answer) -> anyhow::Result<String> {
         would_deny: &answer.would_deny,
         trace: &answer.trace,
         route: answer.route.as_deref(),
+        limits: (answer.limits.iter())
+            .map(|limit| Limit {
+                namespace: &limit.name.namespace,
+                name: &limit.name.name,
+                mode: limit.mode,
+                allows: limit.to_string(),
+            })
+            .collect(),
         notes: &answer.notes,
     };
     Ok(serde_json::to_string_pretty(&json)?)
@@ -159,6 +178,14 @@ fn to_text(answer: &Answer, request: &Request, paint: Paint) -> String {
     for rule in &answer.would_deny {
         let would = paint.warn("would be denied");
         line(format!("  {would} by {rule}"));
+    }
+    for limit in &answer.limits {
+        let trial = if limit.is_enforced() {
+            ""
+        } else {
+            " (dry run)"
+        };
+        line(format!("  limit  {}{trial}: {limit}", limit.name));
     }
     for note in &answer.notes {
         line(format!("  note: {note}"));
@@ -194,6 +221,7 @@ fn stage(answer: &Answer) -> &'static str {
         (Stage::Istio, false) => "Istio's policies, before any other is asked",
         (Stage::Istio, true) => "Istio's policies; no other has a say about this",
         (Stage::Agents, _) => "the agents' policies",
+        (Stage::Limits, _) => "the limits, after every policy has allowed it",
         (Stage::Posture, _) => "the posture; no policy has a say about this",
     }
 }

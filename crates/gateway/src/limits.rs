@@ -7,16 +7,18 @@ mod shared;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
+use smallvec::SmallVec;
 use waypoint_config::{LimitStore, Snapshot};
 use waypoint_llm::{Price, Usage, cost};
 use waypoint_policy::limit::{
-    Exceeded, ExhaustedStatus, Kinds, NotEntered, Now, Rates, Slot, Store, Subject, Table, Tokens,
-    UnknownModel, UsageLimit, bucket_key,
+    Exceeded, ExhaustedStatus, Kinds, Looked, NotEntered, Now, Rates, Slot, Store, Subject, Table,
+    Tokens, UnknownModel, UsageLimit, bucket_key,
 };
-use waypoint_policy::{By, Code, Effect, Mode, ObjectName, Refusal, RuleName};
+use waypoint_policy::{By, Code, Mode, ObjectName, Refusal, RuleName};
 
 use crate::exchange::Connector;
 pub(crate) use estimate::Estimate;
@@ -117,6 +119,9 @@ pub struct Limits {
     table: Table,
     estimates: Estimates,
     started: Instant,
+    /// Seconds from 1970 to `started`, by the clock as it was last looked at: reading two clocks for
+    /// each call would cost as much as the rest.
+    started_unix_s: AtomicU64,
     shared: ArcSwapOption<Kept>,
 }
 
@@ -134,6 +139,7 @@ impl Default for Limits {
             table: Table::new(Table::MOST, [rand::random(), rand::random()]),
             estimates: Estimates::default(),
             started: Instant::now(),
+            started_unix_s: AtomicU64::new(unix_seconds()),
             shared: ArcSwapOption::empty(),
         }
     }
@@ -142,11 +148,18 @@ impl Default for Limits {
 impl Limits {
     /// The present, as meters count it.
     fn now(&self) -> Now {
-        let elapsed = self.started.elapsed().as_nanos();
+        let elapsed = self.started.elapsed();
+        let started = self.started_unix_s.load(Ordering::Relaxed);
         Now {
-            monotonic_ns: i64::try_from(elapsed).unwrap_or(i64::MAX),
-            unix_s: unix_seconds(),
+            monotonic_ns: i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX),
+            unix_s: started.saturating_add(elapsed.as_secs()),
         }
+    }
+
+    /// Looks at the clock, which may have been set.
+    fn look_at_clock(&self) {
+        let started = unix_seconds().saturating_sub(self.started.elapsed().as_secs());
+        self.started_unix_s.store(started, Ordering::Relaxed);
     }
 
     /// What is known of the calls to a provider's model.
@@ -241,9 +254,14 @@ impl Limits {
     ) -> Result<Reservation, Refusal> {
         let now = self.now();
         let mut reservation = Reservation::new(Arc::clone(self));
-        for limit in limits {
+        let look = |limit: &'l Arc<UsageLimit>| {
+            let key = bucket_key(limit, subject);
+            (limit, self.table.look(key.as_bytes()))
+        };
+        let looked: SmallVec<[_; 4]> = limits.into_iter().map(look).collect();
+        for (limit, looked) in looked {
             // Dropping what has been reserved gives it back.
-            let refused = match self.enter(limit, subject) {
+            let refused = match self.enter(limit, looked) {
                 Err(refusal) => Some(refusal),
                 Ok(slot) => {
                     let part = reservation.add(Part::new(limit, slot, ask.within(limit)));
@@ -255,22 +273,21 @@ impl Limits {
                 (Some(refusal), Mode::Enforce) => return Err(refusal),
                 (Some(_), Mode::DryRun) => {
                     reservation.give_up(limit, now);
-                    would_deny.push(Arc::new(rule_name(limit)));
+                    would_deny.push(Arc::new(limit.rule_name()));
                 }
             }
         }
         Ok(reservation)
     }
 
-    fn enter(&self, limit: &UsageLimit, subject: &Subject<'_>) -> Result<Slot, Refusal> {
+    fn enter(&self, limit: &UsageLimit, looked: Looked) -> Result<Slot, Refusal> {
         let most = limit.concurrency;
         if most == Some(0) {
             return Err(exhausted(limit, "calls at the same time"));
         }
-        let key = bucket_key(limit, subject);
         // One on trial is entered in any case, and looked at afterwards.
         let most = most.filter(|_| limit.is_enforced());
-        let entered = self.table.enter(&key, Kinds::of(limit), most);
+        let entered = self.table.enter(looked, Kinds::of(limit), most);
         entered.map_err(|why| {
             let refusal = match why {
                 NotEntered::Full => Refusal::new(Code::RateLimited)
@@ -333,6 +350,7 @@ impl Limits {
         let mut interval = tokio::time::interval(SWEEP);
         loop {
             interval.tick().await;
+            self.look_at_clock();
             // Beside the workers: there may be many.
             let limits = Arc::clone(&self);
             let swept = tokio::task::spawn_blocking(move || limits.table.sweep(limits.now()));
@@ -356,17 +374,8 @@ fn unix_seconds() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-/// Whether a limit stops everything it is about, at once.
-pub(crate) fn is_stop(limit: &UsageLimit) -> bool {
-    limit.mode == Mode::Enforce
-        && (limit.tokens.is_some_and(|tokens| tokens.limit == 0)
-            || limit.requests.is_some_and(|requests| requests.limit == 0)
-            || limit.cost.is_some_and(|cost| cost.limit == 0)
-            || limit.concurrency == Some(0))
-}
-
 fn refusal(limit: &UsageLimit, what: &str, exceeded: Exceeded) -> Refusal {
-    if is_stop(limit) {
+    if limit.is_stop() {
         return exhausted(limit, what);
     }
     let refusal = match exceeded {
@@ -382,7 +391,7 @@ fn refusal(limit: &UsageLimit, what: &str, exceeded: Exceeded) -> Refusal {
     refusal.decided_by(by(limit))
 }
 
-/// The refusal of a limit that [stops everything](is_stop).
+/// The refusal of a limit that [stops everything](UsageLimit::is_stop).
 pub(crate) fn stopped(limit: &UsageLimit) -> Refusal {
     exhausted(limit, "requests")
 }
@@ -416,15 +425,5 @@ fn message(limit: &UsageLimit, what: &str, wait: Option<Duration>) -> String {
 }
 
 fn by(limit: &UsageLimit) -> By {
-    By::Rule(Arc::new(rule_name(limit)))
-}
-
-fn rule_name(limit: &UsageLimit) -> RuleName {
-    RuleName {
-        kind: "UsageLimit",
-        policy: limit.name.clone(),
-        rule: Arc::from(""),
-        effect: Effect::Deny,
-        mode: limit.mode,
-    }
+    By::Rule(Arc::new(limit.rule_name()))
 }

@@ -8,16 +8,19 @@
 mod bucket;
 mod key;
 mod meter;
+#[cfg(all(test, loom))]
+mod model;
 mod rates;
 mod set;
 mod shard;
+mod show;
 mod store;
 mod sync;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
+use std::{fmt, num::NonZeroU64, str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Serialize, Serializer};
 
@@ -27,9 +30,9 @@ pub use meter::{Exceeded, Meter, Now, Taken};
 pub use rates::{Left, Rates};
 pub(crate) use set::LimitSet;
 pub use store::{Store, StoreFailure};
-pub use table::{NotEntered, Slot, Table};
+pub use table::{Looked, NotEntered, Slot, Table};
 
-use crate::{Mode, ObjectName, ObjectRef, Rule};
+use crate::{Effect, Kind, Mode, ObjectName, ObjectRef, Rule, RuleName};
 
 /// One limit object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -295,6 +298,28 @@ impl UsageLimit {
     #[must_use]
     pub fn is_enforced(&self) -> bool {
         self.mode == Mode::Enforce
+    }
+
+    /// Whether it stops everything it is about, at once.
+    #[must_use]
+    pub fn is_stop(&self) -> bool {
+        self.is_enforced()
+            && (self.tokens.is_some_and(|tokens| tokens.limit == 0)
+                || self.requests.is_some_and(|requests| requests.limit == 0)
+                || self.cost.is_some_and(|cost| cost.limit == 0)
+                || self.concurrency == Some(0))
+    }
+
+    /// What is told when it decides.
+    #[must_use]
+    pub fn rule_name(&self) -> RuleName {
+        RuleName {
+            kind: Kind::UsageLimit.as_str(),
+            policy: self.name.clone(),
+            rule: Arc::from(""),
+            effect: Effect::Deny,
+            mode: self.mode,
+        }
     }
 
     /// The periods of tokens, requests and cost.

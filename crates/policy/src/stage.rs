@@ -19,6 +19,8 @@ pub enum Stage {
     Agents,
     /// What holds where no policy says anything.
     Posture,
+    /// How much callers may use.
+    Limits,
 }
 
 impl By {
@@ -28,6 +30,7 @@ impl By {
         match self {
             Self::Rule(rule) if rule.kind == Kind::AuthorizationPolicy.as_str() => Stage::Istio,
             Self::NoIstioAllow => Stage::Istio,
+            Self::Rule(rule) if rule.kind == Kind::UsageLimit.as_str() => Stage::Limits,
             Self::Rule(_) | Self::NoMatch => Stage::Agents,
             Self::Uncovered(_) => Stage::Posture,
             // Of a connection nobody else has a say.

@@ -12,7 +12,7 @@ use waypoint_tests::wait::until;
 use waypoint_tests::waypoint::{ANN, Setup, Waypoint, provider, route, usage_limit};
 
 use super::{call, llm};
-use crate::usage_limits::storm::{play, request, script};
+use crate::usage_limits::storm::{Played, play, request, script};
 
 const UP: &str = "waypoint_limit_store_up";
 const ASKED: &str = "waypoint_limit_store_round_trips_total";
@@ -91,14 +91,14 @@ async fn three_gateways_admit_what_one_would() {
         let gateway = Arc::clone(&gateways[usize::try_from(client % 3).unwrap()]);
         clients.spawn(async move {
             let kinds = ["plain", "stream", "abort", "error", "retry", "failover"];
-            let mut refused = 0;
+            let mut played = Played::default();
             for round in 0..20 {
                 let number = client * 100 + round;
                 let kind = kinds[usize::try_from(number * 7 % 6).unwrap()];
                 let request = request(kind, 1 + number * 31 % 60, number);
-                refused += u64::from(!play(&gateway, kind, &request).await);
+                play(&gateway, kind, &request, &mut played).await;
             }
-            refused
+            played.refused
         });
     }
     let refused: u64 = clients.join_all().await.into_iter().sum();

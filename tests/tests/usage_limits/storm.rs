@@ -1,9 +1,10 @@
 //! Many callers on one bucket: what is admitted stays within it, and what is left is exactly what
-//! nobody used.
+//! nobody used. Ten seconds, or `WAYPOINT_STORM_SECONDS`.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use waypoint_tests::client::Request;
@@ -13,9 +14,24 @@ use waypoint_tests::wait::until;
 use waypoint_tests::waypoint::{ANN, Setup, Waypoint, provider, route, usage_limit};
 
 const CLIENTS: u64 = 64;
+/// Output tokens at once, and in [`WINDOW`].
 const LIMIT: u64 = 10_000;
+const WINDOW: Duration = Duration::from_secs(10);
+/// All that is ever used is counted in this, too.
+const SUM: u64 = 1_000_000_000;
+/// What a stream can go beyond its limit.
+const LEASE: u64 = 128;
 /// What each call accepts, which is more than any uses.
 const MOST: u64 = 100;
+/// What a long stream writes, a piece at a time.
+const LONG: u64 = 1_000;
+const PIECE: u64 = 20;
+
+fn duration() -> Duration {
+    let seconds = std::env::var("WAYPOINT_STORM_SECONDS");
+    let seconds = seconds.ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(10))
+}
 
 /// What a call does, as its `user` says: `KIND-TOKENS-NUMBER`.
 fn told(seen: &Seen) -> (String, u64, String) {
@@ -25,6 +41,11 @@ fn told(seen: &Seen) -> (String, u64, String) {
     let kind = parts.next().unwrap().to_owned();
     let tokens = parts.next().unwrap().parse().unwrap();
     (kind, tokens, user.to_owned())
+}
+
+/// So many tokens of text: four bytes are counted as one.
+fn text(tokens: u64) -> String {
+    "word".repeat(usize::try_from(tokens).unwrap())
 }
 
 fn usage(tokens: u64) -> serde_json::Value {
@@ -50,7 +71,9 @@ pub(super) async fn script(
             let status = if kind == "error" { 500 } else { 503 };
             return error_answer(status, "scripted", &[]);
         }
-        spent.fetch_add(tokens, Ordering::SeqCst);
+        if kind != "long" {
+            spent.fetch_add(tokens, Ordering::SeqCst);
+        }
         match kind.as_str() {
             "stream" => Reply::stream()
                 .chunk(delta("one"))
@@ -60,10 +83,14 @@ pub(super) async fn script(
                 ))
                 .chunk(DONE)
                 .end(),
-            // Four bytes are counted as a token; the rest never comes.
-            "abort" => {
-                let text = "word".repeat(usize::try_from(tokens).unwrap());
-                Reply::stream().chunk(delta(&text)).then(Step::Stall)
+            // The rest never comes.
+            "abort" => Reply::stream()
+                .chunk(delta(&text(tokens)))
+                .then(Step::Stall),
+            "long" => {
+                let piece = delta(&text(PIECE));
+                let pieces = (0..LONG / PIECE).fold(Reply::stream(), |all, _| all.chunk(&piece));
+                pieces.chunk(DONE).end()
             }
             _ => Reply::json(&json!({
                 "object": "chat.completion",
@@ -76,17 +103,30 @@ pub(super) async fn script(
 }
 
 pub(super) fn request(kind: &str, tokens: u64, number: u64) -> Request {
-    let is_stream = matches!(kind, "stream" | "abort");
+    let is_stream = matches!(kind, "stream" | "abort" | "long");
+    let most = if kind == "long" { LONG } else { MOST };
     let user = format!("{kind}-{tokens}-{number}");
+    let model = if kind == "long" { "long" } else { "m" };
     let body = chat_body(
-        "m",
-        &json!({"stream": is_stream, "max_tokens": MOST, "user": user}),
+        model,
+        &json!({"stream": is_stream, "max_tokens": most, "user": user}),
     );
     Request::post("/ai/v1/chat/completions", body)
 }
 
-/// One call; whether it was admitted.
-pub(super) async fn play(waypoint: &Waypoint, kind: &str, request: &Request) -> bool {
+/// What became of one call.
+#[derive(Default)]
+pub(super) struct Played {
+    calls: u64,
+    pub(super) refused: u64,
+    cut: u64,
+    /// Tokens that long streams have shown.
+    shown: u64,
+}
+
+/// Makes one call.
+pub(super) async fn play(waypoint: &Waypoint, kind: &str, request: &Request, so_far: &mut Played) {
+    so_far.calls += 1;
     let client = waypoint.workload(ANN);
     let mut connection = client.connect().await.unwrap();
     if kind == "abort" {
@@ -94,15 +134,24 @@ pub(super) async fn play(waypoint: &Waypoint, kind: &str, request: &Request) -> 
         let head = connection.head().await.unwrap();
         if head.status == 200 {
             connection.read_until("word").await.unwrap();
+        } else {
+            assert_eq!(head.status, 429);
+            so_far.refused += 1;
         }
-        return head.status == 200;
+        return;
     }
     let answer = connection.call(request).await.unwrap();
-    let admitted = answer.status != 429;
-    if !admitted {
-        assert_eq!(answer.code(), "insufficient_quota", "{}", answer.text());
+    if answer.status == 429 {
+        so_far.refused += 1;
+        let codes = ["insufficient_quota", "rate_limit_exceeded"];
+        assert!(codes.contains(&&*answer.code()), "{}", answer.text());
+        return;
     }
-    admitted
+    if kind == "long" {
+        let text = answer.text();
+        so_far.shown += text.matches("word").count() as u64;
+        so_far.cut += u64::from(text.contains("insufficient_quota"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,51 +160,91 @@ async fn what_is_left_is_what_nobody_used() {
     let tried = Arc::new(Mutex::new(HashSet::new()));
     let first = script(Arc::clone(&spent), Arc::clone(&tried), true).await;
     let second = script(Arc::clone(&spent), tried, false).await;
-    let objects = [
-        provider("first", "OpenAI", &first, ""),
-        provider("second", "OpenAI", &second, ""),
-        route(
-            "llm",
-            "- backendRefs: [{name: first}, {name: second, priority: 1}]\n  retry: {attempts: 1, on: [5xx], backoff: {base: 1ms, max: 2ms}}",
-        ),
-        usage_limit(
-            "all",
-            &format!("tokens: {{limit: {LIMIT}, calendar: Month, count: Output}}\nonExceeded: Cut"),
-        ),
-    ]
-    .concat();
-    let waypoint = Arc::new(Setup::new(&objects).start().await);
+    // Of a stream that is cut nobody knows how much of what was written had been read.
+    let sum = format!(
+        "llm: [{{models: [m]}}]\ntokens: {{limit: {SUM}, calendar: Month, count: Output}}\nonExceeded: Cut"
+    );
+    let rate = format!(
+        "tokens: {{limit: {LIMIT}, window: {}s, count: Output}}\nonExceeded: Cut",
+        WINDOW.as_secs()
+    );
+    let objects = |limits: String| {
+        [
+            provider("first", "OpenAI", &first, ""),
+            provider("second", "OpenAI", &second, ""),
+            route(
+                "llm",
+                "- backendRefs: [{name: first}, {name: second, priority: 1}]\n  retry: {attempts: 1, on: [5xx], backoff: {base: 1ms, max: 2ms}}",
+            ),
+            limits,
+        ]
+        .concat()
+    };
+    let sum = usage_limit("sum", &sum);
+    let both = usage_limit("rate", &rate) + &sum;
+    let waypoint = Arc::new(Setup::new(&objects(both)).start().await);
+    let began = Instant::now();
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..CLIENTS {
         let waypoint = Arc::clone(&waypoint);
         clients.spawn(async move {
-            let kinds = ["plain", "stream", "abort", "error", "retry", "failover"];
-            let mut refused = 0;
-            for round in 0..20 {
-                let number = client * 100 + round;
-                let kind = kinds[usize::try_from(number * 7 % 6).unwrap()];
+            let kinds = [
+                "plain", "stream", "abort", "error", "retry", "failover", "long",
+            ];
+            let mut played = Played::default();
+            let mut round = 0;
+            while began.elapsed() < duration() {
+                let number = client * 1_000_000 + round;
+                let kind = kinds[usize::try_from((client + round) % 7).unwrap()];
                 let tokens = 1 + number * 31 % 60;
+                let before = played.refused;
                 let request = request(kind, tokens, number);
-                refused += u64::from(!play(&waypoint, kind, &request).await);
+                play(&waypoint, kind, &request, &mut played).await;
+                if played.refused > before {
+                    // Refusals alone would be most of the work.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                round += 1;
             }
-            refused
+            played
         });
     }
-    let refused: u64 = clients.join_all().await.into_iter().sum();
-    assert!(refused > 0, "{}", spent.load(Ordering::SeqCst));
-    // Calls that were left are settled when that has been noticed.
-    let left = until("all is settled", || async {
+    let mut all = Played::default();
+    for played in clients.join_all().await {
+        all.calls += played.calls;
+        all.refused += played.refused;
+        all.cut += played.cut;
+        all.shown += played.shown;
+    }
+    let elapsed = began.elapsed();
+    assert!(
+        all.refused > 0 && all.cut > 0,
+        "{} {}",
+        all.refused,
+        all.cut
+    );
+    let exact = || spent.load(Ordering::SeqCst);
+    // What came back in the time, what was there, and a lease of each stream that runs.
+    let refilled = u128::from(LIMIT) * elapsed.as_millis() / WINDOW.as_millis();
+    let bound = u64::try_from(refilled).unwrap() + LIMIT + CLIENTS * LEASE;
+    let delivered = exact() + all.shown;
+    assert!(delivered <= bound, "{delivered} of {bound}");
+    assert!(delivered > LIMIT, "{delivered} of {bound}");
+    // What is left of all that was used is known by its name in another configuration. Calls that
+    // were left are settled when that has been noticed.
+    waypoint.reload(&objects(sum)).await;
+    until("all is settled", || async {
         let answer = waypoint
             .workload(ANN)
-            .call(&request("error", 0, 1_000_000))
+            .call(&request("error", 0, u64::MAX))
             .await
             .unwrap();
-        let left: u64 = answer
-            .header("x-ratelimit-remaining-tokens")?
-            .parse()
-            .ok()?;
-        (left + spent.load(Ordering::SeqCst) == LIMIT).then_some(left)
+        let left = answer.header("x-ratelimit-remaining-tokens")?;
+        (left.parse::<u64>().ok()? + exact() == SUM).then_some(())
     })
     .await;
-    assert!(left < MOST * CLIENTS, "{left}");
+    println!(
+        "{} calls, {} refused, {} streams cut, {delivered} tokens of at most {bound} delivered",
+        all.calls, all.refused, all.cut
+    );
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use waypoint_policy::istio::Verdict;
+use waypoint_policy::limit::UsageLimit;
 use waypoint_policy::{By, Code, Explanation, RuleName, Stage, TraceEntry};
 
 /// A decision, and what led to it.
@@ -18,6 +19,8 @@ pub(super) struct Answer {
     /// What was asked, in words.
     pub(super) asked: String,
     pub(super) notes: Vec<String>,
+    /// What is reserved before it is made, where it is allowed.
+    pub(super) limits: Vec<Arc<UsageLimit>>,
 }
 
 impl Answer {
@@ -32,6 +35,7 @@ impl Answer {
             route: None,
             asked,
             notes: Vec::new(),
+            limits: Vec::new(),
         }
     }
 
@@ -46,6 +50,25 @@ impl Answer {
             route: None,
             asked,
             notes: Vec::new(),
+            limits: Vec::new(),
+        }
+    }
+
+    /// The limits it falls under, which are asked last. How much of them is used is known to the
+    /// gateway that runs; but one that stops everything denies.
+    pub(super) fn within(&mut self, limits: impl IntoIterator<Item = Arc<UsageLimit>>) {
+        if !self.is_allowed {
+            return;
+        }
+        for limit in limits {
+            if self.limits.iter().all(|known| known.name != limit.name) {
+                self.limits.push(limit);
+            }
+        }
+        if let Some(stop) = self.limits.iter().find(|limit| limit.is_stop()) {
+            self.is_allowed = false;
+            self.code = Some(Code::QuotaExhausted);
+            self.by = By::Rule(Arc::new(stop.rule_name()));
         }
     }
 
@@ -78,6 +101,7 @@ impl Answer {
             self.code = Some(Code::Forbidden);
             self.would_deny.clear();
             self.notes.clear();
+            self.limits.clear();
         }
         would_deny.append(&mut self.would_deny);
         self.would_deny = would_deny;

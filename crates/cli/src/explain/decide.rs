@@ -9,6 +9,7 @@ use waypoint_config::{
 use waypoint_llm::{Call, Candidate, Dialect, candidates};
 use waypoint_mcp::Ask;
 use waypoint_policy::istio::Verdict;
+use waypoint_policy::limit::UsageLimit;
 use waypoint_policy::{
     Action, Arguments, By, Code, Explanation, Facts, Operation, Principal, Query, TargetId,
 };
@@ -171,8 +172,8 @@ impl Asking<'_> {
         Ok((method, path, hosts))
     }
 
-    fn explain(&self, targets: &[TargetId], action: Action<'_>) -> Explanation {
-        let query = Query {
+    fn query<'q>(&'q self, targets: &'q [TargetId], action: Action<'q>) -> Query<'q> {
+        Query {
             principal: self.principal,
             targets,
             action,
@@ -184,8 +185,19 @@ impl Asking<'_> {
                 headers: &self.http.mesh.headers,
                 claims: self.http.mesh.claims.as_ref(),
             },
-        };
+        }
+    }
+
+    fn explain(&self, targets: &[TargetId], action: Action<'_>) -> Explanation {
+        let query = self.query(targets, action);
         (self.snapshot.policy).explain_after(&self.verdict, &query, self.snapshot)
+    }
+
+    /// The limits that an action falls under.
+    fn limits(&self, targets: &[TargetId], action: Action<'_>) -> Vec<Arc<UsageLimit>> {
+        let query = self.query(targets, action);
+        let limits = self.snapshot.policy.limits(&query);
+        limits.into_iter().map(Arc::clone).collect()
     }
 
     fn llm(&self, llm: &Llm) -> anyhow::Result<Answer> {
@@ -240,6 +252,7 @@ impl Asking<'_> {
         let targets = llm_targets(self.snapshot, Some(route), provider);
         let explanation = self.explain(&targets, candidate.action(&call));
         let mut answer = Answer::of(explanation, asked).through(Some(llm_label(route)));
+        answer.within(self.limits(&targets, candidate.action(&call)));
         if *candidate.model != *call.model {
             answer
                 .notes
@@ -401,6 +414,9 @@ impl Asking<'_> {
             .position(|explanation| !explanation.decision.is_allowed());
         let explanation = explanations.swap_remove(denied.unwrap_or(0));
         let mut answer = Answer::of(explanation, asked).through(Some(label));
+        for action in &actions {
+            answer.within(self.limits(&route.targets, *action));
+        }
         if let (
             false,
             Some(Action::Mcp {

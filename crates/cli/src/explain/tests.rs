@@ -361,3 +361,51 @@ fn arguments_are_decided_to_the_letter_and_told_by_type() {
     let twice = ask(r#", "arguments": {"id": 1, "id": 9007199254740993}"#);
     assert!(twice.unwrap_err().to_string().contains("repeated key"));
 }
+
+/// Limits on all calls of the demo's waypoint.
+fn limited(spec: &str) -> Snapshot {
+    crate::demo::snapshot_with(&format!(
+        "apiVersion: waypoint.kgateway.io/v1alpha1\nkind: UsageLimit\n\
+         metadata: {{name: few, namespace: agensys-demo-1}}\n\
+         spec: {{targetRefs: [{{kind: Gateway, name: waypoint}}], {spec}}}\n"
+    ))
+}
+
+#[test]
+fn tells_the_limits_of_a_call() {
+    let chat = fill(
+        r#"{"principal": "@pr-agent", "llm": {"provider": "openai", "model": "gpt-4o", "operation": "chat"}}"#,
+    );
+    let snapshot = limited(
+        "per: [Principal, Model, Route], tokens: {limit: 1000, window: 1m30s, count: Output}, \
+         requests: {limit: 60, window: 1h, burst: 10}, cost: {limit: \"5.25\", calendar: Day}, \
+         concurrency: 8, onExceeded: Cut",
+    );
+    let request = Request::parse(&chat).unwrap();
+    let answer = decide::decide(&snapshot, &request).unwrap();
+    assert!(answer.is_allowed);
+    let text = to_text(&answer, &request, Paint::PLAIN);
+    let expected = "  limit  agensys-demo-1/few: 1000 output tokens in 1m30s; 60 requests in 1h, \
+         10 at once; 5.25 USD each Day; 8 at the same time; streams are cut; \
+         for each Principal, Model and Route\n";
+    assert!(text.contains(expected), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&to_json(&answer).unwrap()).unwrap();
+    assert_eq!(json["limits"][0]["name"], "few", "{json}");
+    // Who is denied is told of no limit.
+    let denied = chat.replace("gpt-4o", "o3");
+    let answer = decide::decide(&snapshot, &Request::parse(&denied).unwrap()).unwrap();
+    assert!(answer.limits.is_empty() && !answer.is_allowed);
+    // What is stopped is denied, unless that is on trial.
+    let stopped = check_with(&limited("concurrency: 0"), &chat);
+    assert_eq!(stopped.unwrap(), "deny insufficient_quota by few");
+    let trial = check_with(&limited("concurrency: 0, mode: DryRun"), &chat);
+    assert_eq!(trial.unwrap(), "allow by code-review");
+    let tool = fill(
+        r#"{"principal": "@orchestrator-agent", "mcp": {"server": "github", "method": "tools/call", "name": "get_issue", "arguments": {"n": 1}}}"#,
+    );
+    let stopped = check_with(
+        &limited("mcp: [{}], requests: {limit: 0, window: 1s}"),
+        &tool,
+    );
+    assert_eq!(stopped.unwrap(), "deny insufficient_quota by few");
+}

@@ -15,7 +15,6 @@ use crate::coding::Decoder;
 use crate::context::Context;
 use crate::ends::Ends;
 use crate::exchange::ExchangeError;
-use crate::limits::is_stop;
 use crate::proxy::{WRITE_TIMEOUT, Waypoint};
 use crate::respond;
 
@@ -79,7 +78,7 @@ impl Question {
             .policy
             .limits(&query)
             .into_iter()
-            .any(|limit| is_stop(limit));
+            .any(|limit| limit.is_stop());
         !is_stopped
             && (snapshot.policy)
                 .decide_after(&verdict, &query)

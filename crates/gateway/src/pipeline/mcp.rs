@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::edge::{self, Head};
 use crate::exchange::{self, Answer, Outgoing, Patience, RequestHead};
 use crate::headers::{self, Passing};
-use crate::limits::{Ask as Wanted, Reservation, is_stop, stopped};
+use crate::limits::{Ask as Wanted, Reservation, stopped};
 use crate::proxy::{Waypoint, interrupted};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static(session::PROTOCOL_VERSION);
@@ -304,7 +304,7 @@ async fn reserve(
     for (tool, query) in forward.scope.queries(resolved, &forward.deeds) {
         let mut limits = policy.limits(&query);
         if !is_request {
-            match limits.into_iter().find(|limit| is_stop(limit)) {
+            match limits.into_iter().find(|limit| limit.is_stop()) {
                 Some(limit) => return Err(stopped(limit)),
                 None => continue,
             }

@@ -12,7 +12,6 @@ use waypoint_policy::{Action, Arguments, Decision, ObjectName, Query, Secret, Se
 use crate::caller::Caller;
 use crate::context::Context;
 use crate::facts::Facts;
-use crate::limits::is_stop;
 use crate::mcp_tasks::{Made, Tasks};
 use crate::state::State;
 
@@ -223,7 +222,7 @@ impl Scope {
                 policy
                     .limits(&query)
                     .into_iter()
-                    .any(|limit| is_stop(limit))
+                    .any(|limit| limit.is_stop())
             });
         !is_stopped
             && self

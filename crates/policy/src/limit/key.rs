@@ -1,7 +1,5 @@
 //! Which bucket of a limit a call belongs to.
 
-use smallvec::SmallVec;
-
 use super::{Dimension, Period, UsageLimit};
 use crate::{ObjectName, Principal, istio::Claims};
 
@@ -41,8 +39,70 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// A key, ready to be looked up.
-pub type Key = SmallVec<[u8; 192]>;
+/// A key, ready to be looked up. Nearly all fit into its place on the stack.
+#[derive(Debug, Clone)]
+pub struct Key {
+    short: [u8; SHORT],
+    len: usize,
+    /// All of it, where it is longer.
+    long: Vec<u8>,
+}
+
+const SHORT: usize = 256;
+
+impl Key {
+    const fn new() -> Self {
+        Self {
+            short: [0; SHORT],
+            len: 0,
+            long: Vec::new(),
+        }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self.long.is_empty() {
+            true => self.short.get(..self.len).unwrap_or_default(),
+            false => &self.long,
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        if let Some(room) = self.short.get_mut(self.len..end)
+            && self.long.is_empty()
+        {
+            room.copy_from_slice(bytes);
+            self.len = end;
+            return;
+        }
+        if self.long.is_empty() {
+            let short = self.short.get(..self.len).unwrap_or_default();
+            self.long.extend_from_slice(short);
+        }
+        self.long.extend_from_slice(bytes);
+    }
+
+    /// A value with its length, or the mark of one that is not there.
+    fn value(&mut self, bytes: Option<&[u8]>) {
+        let Some(bytes) = bytes else {
+            self.push(&u32::MAX.to_be_bytes());
+            return;
+        };
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX - 1);
+        self.push(&length.to_be_bytes());
+        self.push(bytes);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Key {}
 
 /// The name of a bucket: that of its limit, its periods, and the values of its dimensions, each
 /// with its length, so that no two calls have the same name by the choice of their texts.
@@ -51,15 +111,15 @@ pub type Key = SmallVec<[u8; 192]>;
 #[must_use]
 pub fn bucket_key(limit: &UsageLimit, subject: &Subject<'_>) -> Key {
     let mut key = Key::new();
-    value(&mut key, Some(limit.name.namespace.as_bytes()));
-    value(&mut key, Some(limit.name.name.as_bytes()));
+    key.value(Some(limit.name.namespace.as_bytes()));
+    key.value(Some(limit.name.name.as_bytes()));
     for period in limit.periods() {
         let number = match period {
             None => 0,
             Some(Period::Window(window)) => u64::try_from(window.as_nanos()).unwrap_or(u64::MAX),
             Some(Period::Calendar(calendar)) => 1 + calendar as u64,
         };
-        key.extend_from_slice(&number.to_be_bytes());
+        key.push(&number.to_be_bytes());
     }
     let spiffe = subject.principal.spiffe();
     for dimension in &limit.per {
@@ -71,7 +131,7 @@ pub fn bucket_key(limit: &UsageLimit, subject: &Subject<'_>) -> Key {
             Dimension::Route => subject.route,
             Dimension::Provider => {
                 let provider = subject.provider;
-                value(&mut key, provider.map(|name| name.namespace.as_bytes()));
+                key.value(provider.map(|name| name.namespace.as_bytes()));
                 provider.map(|name| &*name.name)
             }
             Dimension::Model => subject.model,
@@ -80,21 +140,11 @@ pub fn bucket_key(limit: &UsageLimit, subject: &Subject<'_>) -> Key {
             Dimension::Claim(name) => {
                 let claim = subject.claims.and_then(|claims| claims.0.get(&**name));
                 let text = claim.map(ToString::to_string);
-                value(&mut key, text.as_deref().map(str::as_bytes));
+                key.value(text.as_deref().map(str::as_bytes));
                 continue;
             }
         };
-        value(&mut key, text.map(str::as_bytes));
+        key.value(text.map(str::as_bytes));
     }
     key
-}
-
-fn value(key: &mut Key, bytes: Option<&[u8]>) {
-    let Some(bytes) = bytes else {
-        key.extend_from_slice(&u32::MAX.to_be_bytes());
-        return;
-    };
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX - 1);
-    key.extend_from_slice(&length.to_be_bytes());
-    key.extend_from_slice(bytes);
 }

@@ -26,15 +26,21 @@ impl Shard {
         self.buckets.get(place)
     }
 
+    /// Where the bucket with this digest seems to be.
+    pub(super) fn look(&self, digest: Digest) -> Option<usize> {
+        self.find(digest).map(|(place, _)| place)
+    }
+
     /// Enters the bucket with this digest, which is made where there is none; `len` counts all
-    /// there are, `most` of them at most.
+    /// there are, `most` of them at most. `seen` is where it was when it was looked for.
     pub(super) fn enter(
         &self,
-        digest: Digest,
+        (digest, seen): (Digest, Option<usize>),
         (kinds, users): (Kinds, Option<u32>),
         (len, most): (&AtomicUsize, usize),
     ) -> Result<usize, NotEntered> {
-        if let Some((place, bucket)) = self.find(digest) {
+        let seen = seen.and_then(|place| Some((place, self.get(place)?)));
+        if let Some((place, bucket)) = seen {
             match bucket.enter(users) {
                 // It may have become another's before it was entered, but not since.
                 Entry::Entered if bucket.is(digest) => return Ok(place),

@@ -31,6 +31,14 @@ pub struct Slot {
     place: u32,
 }
 
+/// What was found when a bucket was looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Looked {
+    digest: Digest,
+    shard: usize,
+    place: Option<usize>,
+}
+
 /// Why a call has no bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotEntered {
@@ -56,19 +64,39 @@ impl Table {
         }
     }
 
-    /// The bucket with this key, in use until [`Bucket::leave`], unless `users` use it already.
+    /// Looks for the bucket with this key. To do so for several before the first is entered has
+    /// the memory of all of them fetched at once.
+    #[must_use]
+    pub fn look(&self, key: &[u8]) -> Looked {
+        let digest = self.digest(key);
+        let shard = digest.shard(self.shards.len());
+        let found = self.shards.get(shard).and_then(OnceLock::get);
+        Looked {
+            digest,
+            shard,
+            place: found.and_then(|shard| shard.look(digest)),
+        }
+    }
+
+    /// Enters the bucket that was looked for, which is made where there is none; it is in use until
+    /// [`Bucket::leave`]. `users` is how many may use it at the same time.
     ///
     /// # Errors
     /// [`NotEntered`]; nothing has changed.
-    pub fn enter(&self, key: &[u8], kinds: Kinds, users: Option<u32>) -> Result<Slot, NotEntered> {
-        let digest = self.digest(key);
-        let number = digest.shard(self.shards.len());
-        let shard = self.shards.get(number).ok_or(NotEntered::Unavailable)?;
+    pub fn enter(
+        &self,
+        looked: Looked,
+        kinds: Kinds,
+        users: Option<u32>,
+    ) -> Result<Slot, NotEntered> {
+        let shard = self.shards.get(looked.shard);
+        let shard = shard.ok_or(NotEntered::Unavailable)?;
         let shard = shard.get_or_init(|| Shard::new(BUCKETS));
-        let place = shard.enter(digest, (kinds, users), (&self.len, self.most))?;
+        let seen = (looked.digest, looked.place);
+        let place = shard.enter(seen, (kinds, users), (&self.len, self.most))?;
         let narrow = |number| u32::try_from(number).map_err(|_| NotEntered::Unavailable);
         Ok(Slot {
-            shard: narrow(number)?,
+            shard: narrow(looked.shard)?,
             place: narrow(place)?,
         })
     }

@@ -9,8 +9,7 @@ use waypoint_policy::limit::{
 use waypoint_policy::{Code, Mode, Refusal, RuleName};
 
 use super::super::reservation::{LEASE, Outcome, cut};
-use super::super::{Ask, CONCURRENCY_WAIT, Used, Warning, by, exhausted, message};
-use super::super::{is_stop, refusal, rule_name};
+use super::super::{Ask, CONCURRENCY_WAIT, Used, Warning, by, exhausted, message, refusal};
 use super::{Amount, Hold, NotTaken, Number, Shared, Want, Why};
 
 impl Number {
@@ -83,7 +82,7 @@ impl Asked {
         let want = |(number, asked): (Number, Option<(Amount, u64)>)| {
             let (amount, units) = asked?;
             Some(Want {
-                key: &self.key,
+                key: self.key.as_bytes(),
                 number,
                 amount,
                 units,
@@ -113,7 +112,7 @@ impl Asked {
             }
         };
         match number {
-            Number::Concurrency if is_stop(limit) => exhausted(limit, what),
+            Number::Concurrency if limit.is_stop() => exhausted(limit, what),
             Number::Concurrency => Refusal::new(Code::RateLimited)
                 .with_message(message(limit, what, None))
                 .with_retry_after(CONCURRENCY_WAIT)
@@ -186,7 +185,7 @@ pub(in super::super) async fn take(
             },
         };
         if exceeded {
-            would_deny.push(Arc::new(rule_name(&asked.limit)));
+            would_deny.push(Arc::new(asked.limit.rule_name()));
         }
     }
     Ok(parts)

@@ -14,7 +14,7 @@ fn kinds() -> Kinds {
 
 /// Enters, and leaves at once.
 fn touch(table: &Table, key: &[u8]) -> Result<Slot, NotEntered> {
-    let slot = table.enter(key, kinds(), None)?;
+    let slot = table.enter(table.look(key), kinds(), None)?;
     table.bucket(slot).unwrap().leave();
     Ok(slot)
 }
@@ -67,7 +67,9 @@ fn what_cannot_be_counted_is_refused() {
     let one_more = touch(&table, &MOST.to_be_bytes());
     assert_eq!(one_more, Err(NotEntered::Unavailable));
     // Those that are known still are, and what is in use is not forgotten.
-    let known = table.enter(&7usize.to_be_bytes(), kinds(), None).unwrap();
+    let known = table
+        .enter(table.look(&7usize.to_be_bytes()), kinds(), None)
+        .unwrap();
     table.sweep(NOW);
     assert_eq!(table.len(), 1);
     let again = touch(&table, &7usize.to_be_bytes());
@@ -114,7 +116,8 @@ fn buckets_are_forgotten_only_when_nobody_would_miss_them() {
                     for round in 0..ROUNDS {
                         let key = (worker + u32::try_from(round).unwrap()) % KEYS;
                         let index = key as usize;
-                        let slot = match table.enter(&key.to_be_bytes(), kinds, Some(MOST)) {
+                        let looked = table.look(&key.to_be_bytes());
+                        let slot = match table.enter(looked, kinds, Some(MOST)) {
                             Ok(slot) => slot,
                             Err(why) => {
                                 assert_eq!(why, NotEntered::Full);

@@ -11,13 +11,14 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use waypoint_gateway::limits::{Ask, Limits, Used};
 use waypoint_policy::limit::{
-    Count, Cut, Dimension, ExhaustedStatus, OnExceeded, Period, Requests, Store, Subject, Tokens,
-    UsageLimit,
+    Count, Cut, Dimension, ExhaustedStatus, OnExceeded, Period, Prefix, Requests, Store, Subject,
+    Tokens, UsageLimit,
 };
 use waypoint_policy::{LlmBlock, Mode, ObjectName, Principal, Rule};
 
 const BUCKETS: usize = 100_000;
 
+/// Tokens, requests, output tokens, calls at the same time: each counts one of them.
 fn limit(number: usize) -> UsageLimit {
     let name = format!("limit-{number}");
     let period = Period::Window(Duration::from_secs(86_400));
@@ -33,21 +34,26 @@ fn limit(number: usize) -> UsageLimit {
         targets: Vec::new(),
         mode: Mode::Enforce,
         per: vec![Dimension::Principal, Dimension::Model],
-        tokens: Some(Tokens {
+        tokens: (number % 4 % 2 == 0).then_some(Tokens {
             limit: 1_000_000_000,
             period,
-            count: Count::Total,
+            count: if number % 4 == 0 {
+                Count::Total
+            } else {
+                Count::Output
+            },
         }),
-        requests: Some(Requests {
+        requests: (number % 4 == 1).then_some(Requests {
             limit: 1_000_000_000,
             period,
             burst: None,
         }),
         cost: None,
-        concurrency: Some(100),
+        concurrency: (number % 4 == 3).then_some(100),
         on_exceeded: OnExceeded::Cut,
         cut: Cut::Error,
         warn_at: Vec::new(),
+        prefix: Prefix::default(),
         exhausted_status: ExhaustedStatus::default(),
         store: Store::Local,
     }
@@ -69,7 +75,9 @@ fn limits(criterion: &mut Criterion) {
     };
     for held in [1, 4] {
         let store = Arc::new(Limits::default());
-        let all: Vec<Arc<UsageLimit>> = (0..held).map(|number| Arc::new(limit(number))).collect();
+        let all: Vec<Arc<UsageLimit>> = (0..held)
+            .map(|number| Arc::new(limit(number).ready()))
+            .collect();
         let agents: Vec<Principal> = (0..BUCKETS / held).map(agent).collect();
         let call = |principal: &Principal| {
             let subject = Subject {

@@ -25,7 +25,7 @@ use std::{fmt, num::NonZeroU64, str::FromStr, sync::Arc, time::Duration};
 use serde::{Serialize, Serializer};
 
 pub use bucket::{Bucket, Digest, Entry, Kinds};
-pub use key::{Key, Subject, bucket_key};
+pub use key::{Key, Prefix, Subject, bucket_key};
 pub use meter::{Exceeded, Meter, Now, Taken};
 pub use rates::{Left, Rates};
 pub(crate) use set::LimitSet;
@@ -65,6 +65,9 @@ pub struct UsageLimit {
     pub warn_at: Vec<u8>,
     /// The HTTP status of a call that is refused for longer than a short while.
     pub exhausted_status: ExhaustedStatus,
+    /// For [`bucket_key`]; see [`ready`](Self::ready).
+    #[serde(skip)]
+    pub prefix: Prefix,
     /// Where its amounts are kept.
     pub store: Store,
 }
@@ -294,6 +297,14 @@ impl Count {
 }
 
 impl UsageLimit {
+    /// The same limit with the part of its keys worked out that is the same for all calls. Its name
+    /// and periods stay as they are from here on.
+    #[must_use]
+    pub fn ready(mut self) -> Self {
+        self.prefix = Prefix::of(&self);
+        self
+    }
+
     /// Whether it is in force.
     #[must_use]
     pub fn is_enforced(&self) -> bool {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use waypoint_llm::MicroUsd;
 use waypoint_policy::limit::{
-    Calendar, Cost, Count, Cut, Dimension, ExhaustedStatus, OnExceeded, Period, Requests, Store,
-    StoreFailure, Tokens, UnknownModel, UsageLimit,
+    Calendar, Cost, Count, Cut, Dimension, ExhaustedStatus, OnExceeded, Period, Prefix, Requests,
+    Store, StoreFailure, Tokens, UnknownModel, UsageLimit,
 };
 use waypoint_policy::{Effect, Kind, LlmBlock, McpBlock, ObjectRef, Rule};
 
@@ -110,6 +110,7 @@ fn one(
             Some(raw::CutWith::Finish) => Cut::Finish,
             Some(raw::CutWith::Error) | None => Cut::Error,
         },
+        prefix: Prefix::default(),
         warn_at: thresholds(&spec.warn_at, at.key("warnAt"), out),
         exhausted_status: match spec.exhausted_status {
             None | Some(429) => ExhaustedStatus::TooManyRequests,

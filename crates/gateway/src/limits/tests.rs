@@ -2,7 +2,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use waypoint_policy::limit::{
-    Calendar, Cost, Count, Cut, OnExceeded, Period, Requests, Store, Tokens,
+    Calendar, Cost, Count, Cut, OnExceeded, Period, Prefix, Requests, Store, Tokens,
 };
 use waypoint_policy::{LlmBlock, ObjectName, Principal, Rule};
 
@@ -37,6 +37,7 @@ fn limit(name: &str, tokens: Option<u64>, requests: Option<u64>) -> UsageLimit {
         on_exceeded: OnExceeded::Reject,
         cut: Cut::Error,
         warn_at: Vec::new(),
+        prefix: Prefix::default(),
         exhausted_status: ExhaustedStatus::default(),
         store: Store::Local,
     }

@@ -69,15 +69,15 @@ impl Digest {
         }
     }
 
-    /// Where to look for it: of so many places one.
+    /// Where to look for it: of so many places, a power of two, one.
     pub(super) fn place(self, places: usize) -> usize {
         // The upper half has chosen the shard.
-        usize::try_from(self.0[0] & u64::from(u32::MAX)).unwrap_or(0) % places.max(1)
+        usize::try_from(self.0[0] & u64::from(u32::MAX)).unwrap_or(0) & places.saturating_sub(1)
     }
 
-    /// Its shard, of so many.
+    /// Its shard, of so many, a power of two.
     pub(super) fn shard(self, shards: usize) -> usize {
-        usize::try_from(self.0[0] >> 32).unwrap_or(0) % shards.max(1)
+        usize::try_from(self.0[0] >> 32).unwrap_or(0) & shards.saturating_sub(1)
     }
 }
 

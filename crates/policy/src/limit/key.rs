@@ -48,7 +48,7 @@ pub struct Key {
     long: Vec<u8>,
 }
 
-const SHORT: usize = 256;
+const SHORT: usize = 192;
 
 impl Key {
     const fn new() -> Self {
@@ -91,7 +91,18 @@ impl Key {
             return;
         };
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX - 1);
-        self.push(&length.to_be_bytes());
+        let length = length.to_be_bytes();
+        let end = self.len + length.len() + bytes.len();
+        if let Some(room) = self.short.get_mut(self.len..end)
+            && let Some((first, rest)) = room.split_first_chunk_mut()
+            && self.long.is_empty()
+        {
+            *first = length;
+            rest.copy_from_slice(bytes);
+            self.len = end;
+            return;
+        }
+        self.push(&length);
         self.push(bytes);
     }
 }
@@ -104,12 +115,18 @@ impl PartialEq for Key {
 
 impl Eq for Key {}
 
-/// The name of a bucket: that of its limit, its periods, and the values of its dimensions, each
-/// with its length, so that no two calls have the same name by the choice of their texts.
-///
-/// A limit whose number changes keeps its buckets; one whose period changes begins anew.
-#[must_use]
-pub fn bucket_key(limit: &UsageLimit, subject: &Subject<'_>) -> Key {
+/// What the keys of a limit begin with, when it has been made ready.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prefix(Box<[u8]>);
+
+impl Prefix {
+    pub(super) fn of(limit: &UsageLimit) -> Self {
+        Self(own(limit).as_bytes().into())
+    }
+}
+
+/// The limit's part of its keys.
+fn own(limit: &UsageLimit) -> Key {
     let mut key = Key::new();
     key.value(Some(limit.name.namespace.as_bytes()));
     key.value(Some(limit.name.name.as_bytes()));
@@ -121,6 +138,23 @@ pub fn bucket_key(limit: &UsageLimit, subject: &Subject<'_>) -> Key {
         };
         key.push(&number.to_be_bytes());
     }
+    key
+}
+
+/// The name of a bucket: that of its limit, its periods, and the values of its dimensions, each
+/// with its length, so that no two calls have the same name by the choice of their texts.
+///
+/// A limit whose number changes keeps its buckets; one whose period changes begins anew.
+#[must_use]
+pub fn bucket_key(limit: &UsageLimit, subject: &Subject<'_>) -> Key {
+    let mut key = match &*limit.prefix.0 {
+        [] => own(limit),
+        ready => {
+            let mut key = Key::new();
+            key.push(ready);
+            key
+        }
+    };
     let spiffe = subject.principal.spiffe();
     for dimension in &limit.per {
         let text = match dimension {

@@ -34,7 +34,10 @@ impl LimitSet {
             // As a Deny is read: what is uncertain is limited.
             index.file(number, &limit.rule, Class::Deny, &targets);
         }
-        let limits = limits.into_iter().map(Arc::new).collect();
+        let limits = limits
+            .into_iter()
+            .map(|limit| Arc::new(limit.ready()))
+            .collect();
         Self { limits, index }
     }
 

@@ -14,6 +14,7 @@ pub(super) struct Shard {
 }
 
 impl Shard {
+    /// A shard with so many buckets, a power of two.
     pub(super) fn new(buckets: usize) -> Self {
         Self {
             buckets: (0..buckets).map(|_| Bucket::free()).collect(),
@@ -110,6 +111,7 @@ impl Shard {
     }
 
     fn place(&self, digest: Digest, distance: usize) -> usize {
-        (digest.place(self.buckets.len()) + distance) % self.buckets.len().max(1)
+        let places = self.buckets.len();
+        (digest.place(places) + distance) & places.saturating_sub(1)
     }
 }

@@ -208,6 +208,7 @@ pub(super) fn limit(per: Vec<Dimension>) -> UsageLimit {
         on_exceeded: OnExceeded::Reject,
         cut: Cut::Error,
         warn_at: Vec::new(),
+        prefix: Prefix::default(),
         exhausted_status: ExhaustedStatus::default(),
         store: Store::Local,
     }

@@ -253,19 +253,19 @@ impl Limits {
         would_deny: &mut Vec<Arc<RuleName>>,
     ) -> Result<Reservation, Refusal> {
         let now = self.now();
-        let mut reservation = Reservation::new(Arc::clone(self));
         let look = |limit: &'l Arc<UsageLimit>| {
             let key = bucket_key(limit, subject);
             (limit, self.table.look(key.as_bytes()))
         };
         let looked: SmallVec<[_; 4]> = limits.into_iter().map(look).collect();
+        let mut reservation = Reservation::new(Arc::clone(self), looked.len());
         for (limit, looked) in looked {
             // Dropping what has been reserved gives it back.
             let refused = match self.enter(limit, looked) {
                 Err(refusal) => Some(refusal),
                 Ok(slot) => {
                     let part = reservation.add(Part::new(limit, slot, ask.within(limit)));
-                    self.take(part, now).err()
+                    self.take(limit, part, now).err()
                 }
             };
             match (refused, limit.mode) {
@@ -301,17 +301,16 @@ impl Limits {
 
     /// Takes one call from one bucket; what was taken before a refusal stays in `part`, to be given
     /// back with it.
-    fn take(&self, part: &mut Part, now: Now) -> Result<(), Refusal> {
-        let limit = Arc::clone(&part.limit);
-        let unavailable = Refusal::new(Code::LimitUnavailable);
-        let bucket = self.table.bucket(part.slot).ok_or(unavailable)?;
+    fn take(&self, limit: &UsageLimit, part: &mut Part, now: Now) -> Result<(), Refusal> {
+        let bucket = self.table.bucket(part.slot);
+        let bucket = bucket.ok_or_else(|| Refusal::new(Code::LimitUnavailable))?;
         if let Some(most) = limit.concurrency
             && bucket.users() > most
         {
             // Of one on trial: what is in force is not even entered.
             return Err(Refusal::new(Code::RateLimited));
         }
-        let told = |what, exceeded, rates| refusal(&limit, what, exceeded).with_rates(rates);
+        let told = |what, exceeded, rates| refusal(limit, what, exceeded).with_rates(rates);
         if let Some(requests) = &limit.requests {
             let meter = requests.meter();
             let taken = meter.take(&bucket.requests, now, 1).map_err(|exceeded| {
@@ -319,7 +318,7 @@ impl Limits {
                 rates.add_requests(meter.left(&bucket.requests, now));
                 told("requests", exceeded, rates)
             })?;
-            part.requests = Some((meter, taken));
+            part.requests = Some(taken);
         }
         if let Some(tokens) = &limit.tokens {
             let meter = tokens.meter();
@@ -329,18 +328,18 @@ impl Limits {
                 rates.add_tokens(tokens.count, meter.left(&bucket.tokens, now));
                 told("tokens", exceeded, rates)
             })?;
-            part.tokens = Some((meter, taken));
+            part.tokens = Some(taken);
         }
         if let Some(money) = &limit.cost {
             let is_unknown = part.ask.is_billed && part.ask.price.is_none();
             if is_unknown && money.unknown_model == UnknownModel::Reject {
-                return Err(Refusal::new(Code::PriceUnknown).decided_by(by(&limit)));
+                return Err(Refusal::new(Code::PriceUnknown).decided_by(by(limit)));
             }
             let meter = money.meter();
             let units = part.ask.cost(part.ask.input, part.ask.output);
             let taken = meter.take(&bucket.cost, now, units);
             let taken = taken.map_err(|exceeded| told("money", exceeded, Rates::default()))?;
-            part.cost = Some((meter, taken));
+            part.cost = Some(taken);
         }
         Ok(())
     }

@@ -344,6 +344,18 @@ impl UsageLimit {
     }
 }
 
+impl UsageLimit {
+    /// The arithmetic of tokens, requests and cost.
+    #[must_use]
+    pub fn meters(&self) -> [Option<Meter>; 3] {
+        [
+            self.tokens.as_ref().map(Tokens::meter),
+            self.requests.as_ref().map(Requests::meter),
+            self.cost.as_ref().map(Cost::meter),
+        ]
+    }
+}
+
 impl Cost {
     /// The arithmetic of it.
     #[must_use]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use waypoint_policy::limit::{
     Cut, Exceeded, Meter, Now, OnExceeded, Rates, Slot, Taken, UsageLimit,
 };
@@ -43,7 +42,8 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub struct Reservation {
     limits: Arc<Limits>,
-    parts: SmallVec<[Part; 2]>,
+    /// On the heap: a reservation moves often.
+    parts: Vec<Part>,
     /// Of the limits that several gateways share.
     shared: Vec<SharedPart>,
     outcome: Outcome,
@@ -57,9 +57,9 @@ pub(super) struct Part {
     pub(super) slot: Slot,
     /// What was estimated when it was taken.
     pub(super) ask: Ask,
-    pub(super) tokens: Option<(Meter, Taken)>,
-    pub(super) requests: Option<(Meter, Taken)>,
-    pub(super) cost: Option<(Meter, Taken)>,
+    pub(super) tokens: Option<Taken>,
+    pub(super) requests: Option<Taken>,
+    pub(super) cost: Option<Taken>,
 }
 
 impl Part {
@@ -79,24 +79,26 @@ impl Part {
         let Some(bucket) = limits.table.bucket(self.slot) else {
             return;
         };
-        if let (Some((meter, taken)), Some(tokens)) = (self.tokens, &self.limit.tokens) {
+        if let (Some(taken), Some(tokens)) = (self.tokens, &self.limit.tokens) {
             let units = match outcome {
                 Outcome::Unsent | Outcome::Refused => 0,
                 Outcome::Sent => taken.units,
                 Outcome::Used(used) => self.ask.tokens_of(tokens, used),
             };
-            meter.settle(&bucket.tokens, now, taken, units);
+            tokens.meter().settle(&bucket.tokens, now, taken, units);
         }
-        if let Some((meter, taken)) = self.cost {
+        if let (Some(taken), Some(money)) = (self.cost, &self.limit.cost) {
             let units = match outcome {
                 Outcome::Unsent | Outcome::Refused => 0,
                 Outcome::Sent => taken.units,
                 Outcome::Used(used) => self.ask.cost_of(used),
             };
-            meter.settle(&bucket.cost, now, taken, units);
+            money.meter().settle(&bucket.cost, now, taken, units);
         }
-        if let (Some((meter, taken)), Outcome::Unsent) = (self.requests, outcome) {
-            meter.settle(&bucket.requests, now, taken, 0);
+        if let (Some(taken), Some(requests), Outcome::Unsent) =
+            (self.requests, &self.limit.requests, outcome)
+        {
+            requests.meter().settle(&bucket.requests, now, taken, 0);
         }
         // Last: a bucket that nobody uses may be forgotten.
         bucket.leave();
@@ -108,14 +110,14 @@ impl Part {
             return None;
         }
         let bucket = limits.table.bucket(self.slot)?;
-        let percent = |number: Option<(Meter, Taken)>, word| {
-            number.map_or(0, |(meter, _)| meter.used_percent(word, now))
-        };
+        let percent =
+            |meter: Option<Meter>, word| meter.map_or(0, |meter| meter.used_percent(word, now));
+        let [tokens, requests, cost] = self.limit.meters();
         let users = u64::from(bucket.users()) * 100;
         let concurrency = self.limit.concurrency.map(u64::from);
-        let used = percent(self.tokens, &bucket.tokens)
-            .max(percent(self.requests, &bucket.requests))
-            .max(percent(self.cost, &bucket.cost))
+        let used = percent(tokens, &bucket.tokens)
+            .max(percent(requests, &bucket.requests))
+            .max(percent(cost, &bucket.cost))
             .max(concurrency.map_or(0, |most| users.checked_div(most).unwrap_or(100)));
         let mut reached = self.limit.warn_at.iter().rev();
         let at = *reached.find(|&&at| u64::from(at) <= used)?;
@@ -132,10 +134,10 @@ impl Part {
         };
         // One on trial cuts nothing.
         let cuts = self.limit.on_exceeded == OnExceeded::Cut && self.limit.mode == Mode::Enforce;
-        let more = |(meter, mut taken): (Meter, Taken), word, used: u64, lease: u64| {
+        let more = |meter: Meter, mut taken: Taken, word, used: u64, lease: u64| {
             let missing = used.saturating_sub(taken.units);
             if missing == 0 {
-                return Ok((meter, taken));
+                return Ok(taken);
             }
             let units = missing.div_ceil(lease).saturating_mul(lease);
             let now = limits.now();
@@ -144,16 +146,17 @@ impl Part {
                 false => meter.charge(word, now, units),
             };
             taken.units = taken.units.saturating_add(units);
-            Ok((meter, taken))
+            Ok(taken)
         };
-        if let (Some(number), Some(tokens)) = (self.tokens, &self.limit.tokens) {
+        if let (Some(taken), Some(tokens)) = (self.tokens, &self.limit.tokens) {
             let used = self.ask.tokens_of(tokens, used);
-            let grown = more(number, &bucket.tokens, used, LEASE);
+            let grown = more(tokens.meter(), taken, &bucket.tokens, used, LEASE);
             self.tokens = Some(grown.map_err(|exceeded| cut(&self.limit, "tokens", exceeded))?);
         }
-        if let Some(number) = self.cost {
+        if let (Some(taken), Some(money)) = (self.cost, &self.limit.cost) {
             let lease = self.ask.cost(0, LEASE).max(1);
-            let grown = more(number, &bucket.cost, self.ask.cost_of(used), lease);
+            let used = self.ask.cost_of(used);
+            let grown = more(money.meter(), taken, &bucket.cost, used, lease);
             self.cost = Some(grown.map_err(|exceeded| cut(&self.limit, "money", exceeded))?);
         }
         Ok(())
@@ -161,11 +164,11 @@ impl Part {
 }
 
 impl Reservation {
-    /// One that holds nothing yet.
-    pub(super) fn new(limits: Arc<Limits>) -> Self {
+    /// One that holds nothing yet, with room for so many parts.
+    pub(super) fn new(limits: Arc<Limits>, parts: usize) -> Self {
         Self {
             limits,
-            parts: SmallVec::new(),
+            parts: Vec::with_capacity(parts),
             shared: Vec::new(),
             outcome: Outcome::Unsent,
             cut: None,
@@ -242,9 +245,13 @@ impl Reservation {
             let Some(bucket) = self.limits.table.bucket(part.slot) else {
                 continue;
             };
-            let numbers = [(part.tokens, &bucket.tokens), (part.cost, &bucket.cost)];
-            for (number, word) in numbers {
-                if let Some((meter, taken)) = number {
+            let [tokens, _, cost] = part.limit.meters();
+            let numbers = [
+                (tokens, part.tokens, &bucket.tokens),
+                (cost, part.cost, &bucket.cost),
+            ];
+            for (meter, taken, word) in numbers {
+                if let (Some(meter), Some(taken)) = (meter, taken) {
                     let _lost = meter.charge(word, now, taken.units);
                 }
             }
@@ -262,11 +269,11 @@ impl Reservation {
             let Some(bucket) = self.limits.table.bucket(part.slot) else {
                 continue;
             };
-            if let Some((meter, _)) = part.requests {
-                rates.add_requests(meter.left(&bucket.requests, now));
+            if let Some(requests) = &part.limit.requests {
+                rates.add_requests(requests.meter().left(&bucket.requests, now));
             }
-            if let (Some((meter, _)), Some(tokens)) = (part.tokens, &part.limit.tokens) {
-                rates.add_tokens(tokens.count, meter.left(&bucket.tokens, now));
+            if let Some(tokens) = &part.limit.tokens {
+                rates.add_tokens(tokens.count, tokens.meter().left(&bucket.tokens, now));
             }
         }
         for part in self.shared.iter().filter(|part| part.limit.is_enforced()) {

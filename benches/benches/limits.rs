@@ -69,7 +69,8 @@ fn limits(criterion: &mut Criterion) {
     let ask = Ask {
         input: 300,
         output: 1000,
-        is_guess: false,
+        least_input: 300,
+        least_output: None,
         price: None,
         is_billed: true,
     };

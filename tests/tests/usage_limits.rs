@@ -1,5 +1,6 @@
 //! Usage limits: reserved before a call, settled after it, and streams that are cut.
 
+mod edges;
 mod money;
 mod sdks;
 mod shared;

@@ -43,8 +43,11 @@ pub struct Ask {
     pub input: u64,
     /// Output tokens.
     pub output: u64,
-    /// Whether the output is a guess of ours: a guess never makes a call too large for a limit.
-    pub is_guess: bool,
+    /// The part of the input that is certain: the rest is a guess of ours.
+    pub least_input: u64,
+    /// Where the output is a guess of ours: with how little of it the call may begin. A guess never
+    /// makes a call too large for a limit, and keeps none waiting for which enough is left.
+    pub least_output: Option<u64>,
     /// What its tokens cost; `None` where nobody knows, or nothing of it costs anything.
     pub price: Option<Price>,
     /// Whether it has a price at all, known or not: calls of MCP and lists of models have none.
@@ -52,28 +55,43 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// What is asked of a limit: of a guess, what it has room for.
-    fn within(mut self, limit: &UsageLimit) -> Self {
-        if !self.is_guess {
-            return self;
-        }
+    /// What is asked of a limit: of a guess, what it ever has room for.
+    fn within(self, limit: &UsageLimit) -> Self {
+        let mut fitting = self;
         if let Some(tokens) = &limit.tokens {
-            let capacity = tokens.meter().capacity();
-            let room = capacity.saturating_sub(tokens.count.of(self.input, 0));
-            self.output = self.output.min(room);
+            fitting = fitting.shrunk((0, tokens.meter().capacity()), |ask| {
+                tokens.count.of(ask.input, ask.output)
+            });
         }
         if let Some(money) = &limit.cost {
-            let capacity = money.meter().capacity();
-            let all = self.cost(self.input, self.output);
-            if all > capacity {
-                // In proportion; what rounding leaves over is a guess all the same.
-                let room = capacity.saturating_sub(self.cost(self.input, 0));
-                let costs = all.saturating_sub(self.cost(self.input, 0)).max(1);
-                let fits = u128::from(self.output) * u128::from(room) / u128::from(costs);
-                self.output = u64::try_from(fits).unwrap_or(self.output).saturating_sub(1);
-            }
+            fitting = fitting.shrunk((0, money.meter().capacity()), |ask| {
+                ask.cost(ask.input, ask.output)
+            });
         }
-        self
+        fitting
+    }
+
+    /// The same with its guesses made so small that it fits into `room`, as far as that is
+    /// possible: the output first, down to `least`.
+    fn shrunk(self, (least, room): (u64, u64), units: impl Fn(Self) -> u64) -> Self {
+        let mut ask = self;
+        if units(ask) <= room {
+            return ask;
+        }
+        let least = match self.least_output {
+            Some(_) => least.min(self.output),
+            None => self.output,
+        };
+        ask.output = most(least, self.output, |output| {
+            units(Self { output, ..self }) <= room
+        });
+        if units(ask) > room {
+            let least = self.least_input.min(self.input);
+            ask.input = most(least, self.input, |input| {
+                units(Self { input, ..ask }) <= room
+            });
+        }
+        ask
     }
 
     /// The units of tokens that were used.
@@ -102,6 +120,19 @@ impl Ask {
         };
         self.price.as_ref().map_or(0, |price| cost(price, &usage))
     }
+}
+
+/// The largest number of a range that fits, or the smallest of all.
+fn most(least: u64, most: u64, fits: impl Fn(u64) -> bool) -> u64 {
+    let (mut low, mut high) = (least, most);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        match fits(middle) {
+            true => low = middle,
+            false => high = middle - 1,
+        }
+    }
+    low
 }
 
 /// A limit of which much is used.
@@ -293,7 +324,7 @@ impl Limits {
                 NotEntered::Full => Refusal::new(Code::RateLimited)
                     .with_message(message(limit, "calls at the same time", None))
                     .with_retry_after(CONCURRENCY_WAIT),
-                NotEntered::Unavailable => Refusal::new(Code::LimitUnavailable),
+                NotEntered::Unavailable => return unavailable(limit),
             };
             refusal.decided_by(by(limit))
         })
@@ -322,22 +353,23 @@ impl Limits {
         }
         if let Some(tokens) = &limit.tokens {
             let meter = tokens.meter();
-            let units = tokens.count.of(part.ask.input, part.ask.output);
-            let taken = meter.take(&bucket.tokens, now, units).map_err(|exceeded| {
-                let mut rates = Rates::default();
-                rates.add_tokens(tokens.count, meter.left(&bucket.tokens, now));
-                told("tokens", exceeded, rates)
-            })?;
+            let units = |ask: Ask| tokens.count.of(ask.input, ask.output);
+            let taken = part
+                .take(meter, &bucket.tokens, now, units)
+                .map_err(|exceeded| {
+                    let mut rates = Rates::default();
+                    rates.add_tokens(tokens.count, meter.left(&bucket.tokens, now));
+                    told("tokens", exceeded, rates)
+                })?;
             part.tokens = Some(taken);
         }
         if let Some(money) = &limit.cost {
             let is_unknown = part.ask.is_billed && part.ask.price.is_none();
             if is_unknown && money.unknown_model == UnknownModel::Reject {
-                return Err(Refusal::new(Code::PriceUnknown).decided_by(by(limit)));
+                return Err(price_unknown(limit));
             }
-            let meter = money.meter();
-            let units = part.ask.cost(part.ask.input, part.ask.output);
-            let taken = meter.take(&bucket.cost, now, units);
+            let units = |ask: Ask| ask.cost(ask.input, ask.output);
+            let taken = part.take(money.meter(), &bucket.cost, now, units);
             let taken = taken.map_err(|exceeded| told("money", exceeded, Rates::default()))?;
             part.cost = Some(taken);
         }
@@ -393,6 +425,25 @@ fn refusal(limit: &UsageLimit, what: &str, exceeded: Exceeded) -> Refusal {
 /// The refusal of a limit that [stops everything](UsageLimit::is_stop).
 pub(crate) fn stopped(limit: &UsageLimit) -> Refusal {
     exhausted(limit, "requests")
+}
+
+/// The refusal of a call whose price nobody knows.
+fn price_unknown(limit: &UsageLimit) -> Refusal {
+    let message = format!(
+        "limit {} is of money, and the price of this model is not known",
+        limit.name
+    );
+    Refusal::new(Code::PriceUnknown)
+        .with_message(message)
+        .decided_by(by(limit))
+}
+
+/// The refusal of a limit that cannot be counted.
+fn unavailable(limit: &UsageLimit) -> Refusal {
+    Refusal::new(Code::LimitUnavailable)
+        .with_message(format!("limit {} cannot be counted now", limit.name))
+        .with_retry_after(CONCURRENCY_WAIT)
+        .decided_by(by(limit))
 }
 
 fn exhausted(limit: &UsageLimit, what: &str) -> Refusal {

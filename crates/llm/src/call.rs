@@ -48,6 +48,8 @@ pub struct Call {
     pub stream: bool,
     /// The most output the caller accepts, over all `n` answers. Unit: tokens.
     pub max_output_tokens: Option<u64>,
+    /// How many answers are asked for: `n`, from 1.
+    pub answers: u64,
     /// Whether a streamed chat was asked to report its usage.
     pub wants_usage: bool,
     /// What it asks for beyond plain inference.
@@ -147,6 +149,7 @@ impl Call {
             model: Box::default(),
             stream: false,
             max_output_tokens: None,
+            answers: 1,
             wants_usage: false,
             needs: Allowances::default(),
             model_range: 0..0,
@@ -154,7 +157,6 @@ impl Call {
         };
         let mut model = None;
         let mut stream_options = None;
-        let mut answers = None;
         for member in object.members() {
             let value = &member.value;
             match (&*member.key, operation, dialect) {
@@ -163,7 +165,9 @@ impl Call {
                     call.stream = flag("stream", value)?;
                 }
                 ("stream_options", Operation::Chat, _) => stream_options = Some(value),
-                ("n", Operation::Chat, _) => answers = count("n", value)?,
+                ("n", Operation::Chat, _) => {
+                    call.answers = count("n", value)?.unwrap_or(1).max(1);
+                }
                 ("max_tokens", Operation::Chat | Operation::Messages, _) => {
                     call.accepts(count("max_tokens", value)?);
                 }
@@ -207,7 +211,7 @@ impl Call {
         let name = model.as_str().filter(|name| is_model_name(name));
         call.model = name.ok_or_else(wrong_model)?.into();
         if let Some(limit) = &mut call.max_output_tokens {
-            *limit = limit.saturating_mul(answers.unwrap_or(1).max(1));
+            *limit = limit.saturating_mul(call.answers);
         }
         if operation == Operation::Chat {
             call.read_stream_options(stream_options, object.value().start + 1)?;
@@ -224,6 +228,7 @@ impl Call {
             model: model.unwrap_or_default().into(),
             stream: false,
             max_output_tokens: None,
+            answers: 1,
             wants_usage: false,
             needs: Allowances::default(),
             model_range: 0..0,

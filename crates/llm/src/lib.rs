@@ -20,6 +20,7 @@ mod rates;
 mod refusal;
 mod retry;
 mod rule;
+mod size;
 mod stream;
 mod usage;
 
@@ -35,5 +36,6 @@ pub use rates::rate_headers;
 pub use refusal::{error_frame, is_error_in_dialect, refusal_body, refusal_headers};
 pub use retry::{Failure, Retryable, retry_verdict};
 pub use rule::{Backend, Model, Models, Provider, Retry, RetryOn, Rule, Timeouts};
+pub use size::input_size;
 pub use stream::{DEFAULT_EVENT_LIMIT_BYTES, Stream, StreamError, Truncated};
 pub use usage::{Source, Usage, read_answer};

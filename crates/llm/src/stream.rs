@@ -31,6 +31,8 @@ pub struct Stream {
     is_final: bool,
     usage: Usage,
     output_bytes: u64,
+    /// Events that brought some of it.
+    output_events: u64,
     events: u64,
     last: Bytes,
     end: Option<End>,
@@ -80,6 +82,7 @@ impl Stream {
             is_final: false,
             usage: Usage::default(),
             output_bytes: 0,
+            output_events: 0,
             events: 0,
             last: Bytes::new(),
             end: None,
@@ -162,6 +165,14 @@ impl Stream {
     #[must_use]
     pub fn output_bytes(&self) -> u64 {
         self.output_bytes
+    }
+
+    /// Tokens of output so far, as far as can be seen: four bytes of text each, within 18 % for
+    /// prose, code and JSON, but at least one for each event, which is how scripts with short
+    /// tokens come.
+    #[must_use]
+    pub fn output_tokens(&self) -> u64 {
+        self.output_bytes.div_ceil(4).max(self.output_events)
     }
 
     /// The event that ends this stream with a refusal; the stream is closed after it.
@@ -285,6 +296,7 @@ impl Stream {
         let bytes = peek::output_bytes(event);
         if bytes > 0 {
             self.output_bytes += bytes as u64;
+            self.output_events += 1;
             if !self.is_final {
                 self.estimate();
             }
@@ -299,9 +311,8 @@ impl Stream {
         }
     }
 
-    /// Four bytes of text per token: within 18 % for prose, code and JSON.
     fn estimate(&mut self) {
-        self.usage.output = self.usage.output.max(Some(self.output_bytes.div_ceil(4)));
+        self.usage.output = self.usage.output.max(Some(self.output_tokens()));
         self.usage.source = Source::Estimated;
     }
 }

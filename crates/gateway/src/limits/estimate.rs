@@ -8,6 +8,9 @@ const RATIO: u32 = 1 << 14;
 /// The most that is learned: a token for each byte. What is beyond it did not come from the text,
 /// but from pictures or earlier answers that it names, and says nothing of the next request.
 const RATIO_MAX: u32 = 1 << 16;
+/// The least that is learned, and the least that a request can be: eight bytes a token. Nobody
+/// teaches that requests are nearly free, and sends a large one then.
+const RATIO_MIN: u32 = 1 << 13;
 /// Output of a call that names no bound, before anything is known.
 const OUTPUT: u32 = 1024;
 /// Bounds of what is learned of the output: no single answer makes reservations vanish, or block
@@ -41,6 +44,12 @@ impl Estimate {
         (bytes as u64).saturating_mul(ratio).div_ceil(1 << 16)
     }
 
+    /// The least that a request of this size is: what is beyond that is a guess.
+    pub(crate) fn least_input(bytes: usize) -> u64 {
+        let ratio = u64::from(RATIO_MIN);
+        (bytes as u64).saturating_mul(ratio).div_ceil(1 << 16)
+    }
+
     /// The output tokens of a call that names no bound, or a stream's first.
     pub(crate) fn output(&self) -> u64 {
         u64::from(self.output.load(Ordering::Relaxed))
@@ -50,11 +59,13 @@ impl Estimate {
     pub(crate) fn learn(&self, bytes: usize, input: u64, output: Option<u64>) {
         if bytes > 0 && input > 0 {
             let seen = input.saturating_mul(1 << 16) / bytes as u64;
-            let seen = u32::try_from(seen).unwrap_or(u32::MAX).min(RATIO_MAX);
+            let seen = u32::try_from(seen)
+                .unwrap_or(u32::MAX)
+                .clamp(RATIO_MIN, RATIO_MAX);
             // An eighth of the way, towards the new one.
             step(&self.ratio, |ratio| {
                 let moved = (u64::from(ratio) * 7 + u64::from(seen)).div_ceil(8);
-                u32::try_from(moved).unwrap_or(u32::MAX).max(1)
+                u32::try_from(moved).unwrap_or(u32::MAX).max(RATIO_MIN)
             });
         }
         if let Some(output) = output {

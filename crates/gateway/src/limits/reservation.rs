@@ -1,6 +1,7 @@
 //! What one call holds of its limits, settled exactly once: when it is dropped.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use waypoint_policy::limit::{
     Cut, Exceeded, Meter, Now, OnExceeded, Rates, Slot, Taken, UsageLimit,
@@ -73,6 +74,28 @@ impl Part {
             requests: None,
             cost: None,
         }
+    }
+
+    /// Takes what is asked for, or of a guess what is left.
+    pub(super) fn take(
+        &mut self,
+        meter: Meter,
+        word: &AtomicU64,
+        now: Now,
+        units: impl Fn(Ask) -> u64,
+    ) -> Result<Taken, Exceeded> {
+        let taken = meter.take(word, now, units(self.ask));
+        let (Err(Exceeded::For(_)), Some(least)) = (&taken, self.ask.least_output) else {
+            return taken;
+        };
+        let left = u64::try_from(meter.remaining(word, now)).unwrap_or(0);
+        let less = self.ask.shrunk((least, left), &units);
+        // Of the input nothing is guessed away: it is used in any case.
+        if less.input < self.ask.input || units(less) > left {
+            return taken;
+        }
+        self.ask = less;
+        meter.take(word, now, units(less))
     }
 
     fn settle(&self, limits: &Limits, outcome: Outcome, now: Now) {
@@ -217,6 +240,20 @@ impl Reservation {
         let local = self.parts.iter().map(|part| &part.limit);
         let mut limits = local.chain(self.shared.iter().map(|part| &part.limit));
         limits.any(|limit| limit.on_exceeded == OnExceeded::Cut && limit.cut == Cut::Finish)
+    }
+
+    /// The call goes to another target, where it is counted anew: it is one call.
+    pub(crate) fn moved(mut self) {
+        let now = self.limits.now();
+        for part in &mut self.parts {
+            let bucket = self.limits.table.bucket(part.slot);
+            if let (Some(taken), Some(requests), Some(bucket)) =
+                (part.requests.take(), &part.limit.requests, bucket)
+            {
+                requests.meter().settle(&bucket.requests, now, taken, 0);
+            }
+        }
+        self.shared.iter_mut().for_each(SharedPart::moved);
     }
 
     /// The call is on its way: what it uses cannot be known until it answers.

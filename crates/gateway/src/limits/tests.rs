@@ -61,7 +61,8 @@ fn exactly(input: u64, output: u64) -> Ask {
     Ask {
         input,
         output,
-        is_guess: false,
+        least_input: input,
+        least_output: None,
         price: None,
         is_billed: true,
     }
@@ -77,7 +78,7 @@ fn tokens(input: Option<u64>, output: Option<u64>) -> Used {
 
 fn guess(input: u64, output: u64) -> Ask {
     Ask {
-        is_guess: true,
+        least_output: Some(64),
         ..exactly(input, output)
     }
 }
@@ -404,8 +405,12 @@ fn money_is_reserved_and_settled() {
     let refused = |ask| reserve(&limits, &[&budget], priced(ask)).unwrap_err();
     assert_eq!(refused(exactly(0, 900)), Code::QuotaExhausted);
     assert_eq!(refused(exactly(0, 1001)), Code::RequestExceedsLimit);
-    // A guess fits into what there ever is, and waits like any other.
+    // A guess fits into what is left, as long as that is enough to begin with.
+    assert_eq!(refused(exactly(0, 875)), Code::QuotaExhausted);
+    let call = reserve(&limits, &[&budget], priced(guess(0, 1001))).unwrap();
+    assert_eq!(money_left(&limits, &budget), 5);
     assert_eq!(refused(guess(0, 1001)), Code::QuotaExhausted);
+    drop(call);
     let fresh = money("fresh", 10_000, UnknownModel::Reject);
     assert!(reserve(&limits, &[&fresh], priced(guess(5000, 100_000))).is_ok());
     assert_eq!(money_left(&limits, &budget), 8745);
@@ -513,7 +518,7 @@ fn estimates_follow_what_is_counted() {
     for _ in 0..100_000 {
         estimate.learn(usize::MAX, 1, Some(0));
     }
-    assert!(estimate.input(1 << 16) >= 1);
+    assert_eq!(estimate.input(1 << 16), 1 << 13);
     assert_eq!(estimate.output(), 64);
     // Names beyond the bound share one.
     for number in 0..2000 {

@@ -337,10 +337,11 @@ async fn call_upstream(
             Some(held) if held.is_for(&candidate) => held.again(),
             _ => {
                 // What was held for another target is settled first.
-                drop(metered.take());
+                if let Some(metered) = metered.take() {
+                    metered.moved();
+                }
                 let target = (provider, &candidate);
-                let reserved =
-                    llm_limits::reserve(waypoint, context, route, call, target, body.len());
+                let reserved = llm_limits::reserve(waypoint, context, route, call, target, body);
                 metered = reserved.await?;
             }
         }

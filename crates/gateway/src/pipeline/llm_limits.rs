@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use waypoint_config::{LlmRoute, Provider};
 use waypoint_llm::{
-    Call, Candidate, Closing, Failure, Price, Source, Stream, StreamError, Usage, cost,
+    Call, Candidate, Closing, Failure, Price, Source, Stream, StreamError, Usage, cost, input_size,
 };
 use waypoint_policy::limit::{Cut, Rates, Subject};
 use waypoint_policy::{Code, Operation, Refusal};
@@ -14,6 +14,9 @@ use super::llm::{query, targets};
 use crate::context::Context;
 use crate::limits::{Ask, Estimate, Reservation, Used};
 use crate::proxy::Waypoint;
+
+/// Output tokens that have to be left for a stream to begin.
+const BEGIN: u64 = 64;
 
 /// What a call to one target holds, and what is to be learned from it.
 pub(super) struct Metered {
@@ -41,12 +44,13 @@ pub(super) async fn reserve(
     route: &LlmRoute,
     call: &Call,
     (provider, candidate): (&Provider, &Candidate),
-    bytes: usize,
+    body: &[u8],
 ) -> Result<Option<Box<Metered>>, Refusal> {
     let policy = &context.state.snapshot.policy;
     if policy.usage_limits().is_empty() {
         return Ok(None);
     }
+    let bytes = input_size(body);
     let targets = targets(route, provider);
     let limits = policy.limits(&query(context, &targets, call, candidate));
     if limits.is_empty() {
@@ -58,18 +62,24 @@ pub(super) async fn reserve(
     let estimate = waypoint
         .limits
         .estimate(&provider.llm.name.to_string(), label.unwrap_or_default());
-    let input = if counts { estimate.input(bytes) } else { 0 };
-    let usual = estimate.output();
-    let (output, is_guess) = match (call.max_output_tokens, call.stream) {
-        _ if !generates => (0, false),
-        (Some(most), false) => (most, false),
-        (Some(most), true) => (most.min(usual), true),
-        (None, _) => (usual, true),
+    let (input, least_input) = match counts {
+        true => (estimate.input(bytes), Estimate::least_input(bytes)),
+        false => (0, 0),
+    };
+    let usual = estimate.output().saturating_mul(call.answers);
+    let (output, least_output) = match (call.max_output_tokens, call.stream) {
+        _ if !generates => (0, None),
+        (Some(most), false) => (most, None),
+        (Some(most), true) => (most.min(usual), Some(BEGIN)),
+        (None, true) => (usual, Some(BEGIN)),
+        // It cannot be cut.
+        (None, false) => (usual, Some(BEGIN.max(usual / 4))),
     };
     let ask = Ask {
         input,
+        least_input,
         output,
-        is_guess,
+        least_output,
         price: provider.llm.price(&candidate.model),
         is_billed: counts,
     };
@@ -99,6 +109,11 @@ pub(super) async fn reserve(
 }
 
 impl Metered {
+    /// The call goes to another target.
+    pub(super) fn moved(self) {
+        self.reservation.moved();
+    }
+
     /// Whether it was reserved for this target.
     pub(super) fn is_for(&self, candidate: &Candidate) -> bool {
         self.candidate == *candidate
@@ -114,7 +129,9 @@ impl Metered {
     pub(super) fn close(&mut self, usage: &Usage) -> Option<Bytes> {
         let closing = self.closing.take();
         let is_asked = self.reservation.cut() == Some(Cut::Finish);
-        closing.filter(|_| is_asked)?.end(usage)
+        let mut usage = *usage;
+        usage.input.get_or_insert(self.estimate.input(self.bytes));
+        closing.filter(|_| is_asked)?.end(&usage)
     }
 
     /// The call is on its way.
@@ -177,7 +194,7 @@ impl Metered {
     /// provider has named a smaller number before.
     async fn grow(&mut self, stream: &Stream) -> Result<(), Refusal> {
         let usage = stream.usage();
-        let written = stream.output_bytes().div_ceil(4);
+        let written = stream.output_tokens();
         let output = usage.output.unwrap_or_default().max(written);
         self.reservation.grow(usage.input, output).await
     }

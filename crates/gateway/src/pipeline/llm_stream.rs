@@ -218,8 +218,11 @@ pub(super) async fn relay(
     // The upstream is told at once that nobody listens, unless it has finished by itself.
     drop(answer);
     context.record.used(*stream.usage(), price.as_ref());
+    // What ends for another reason, even after a limit was exceeded, does not look complete.
+    let is_exceeded = matches!(&end, End::Cut(refusal) if refusal.code == Code::QuotaExhausted);
     let closing = metered
         .as_mut()
+        .filter(|_| is_exceeded)
         .and_then(|metered| metered.close(stream.usage()));
     settle(&mut metered, &stream);
     let how = match end {

@@ -138,13 +138,19 @@ fn own(limit: &UsageLimit) -> Key {
         };
         key.push(&number.to_be_bytes());
     }
+    // Another kind of tokens, or of callers, is another bucket.
+    let count = limit.tokens.map_or(0, |tokens| 1 + tokens.count as u8);
+    key.push(&[count]);
+    for dimension in &limit.per {
+        key.value(Some(dimension.to_string().as_bytes()));
+    }
     key
 }
 
 /// The name of a bucket: that of its limit, its periods, and the values of its dimensions, each
 /// with its length, so that no two calls have the same name by the choice of their texts.
 ///
-/// A limit whose number changes keeps its buckets; one whose period changes begins anew.
+/// A limit whose numbers change keeps its buckets; one that counts something else begins anew.
 #[must_use]
 pub fn bucket_key(limit: &UsageLimit, subject: &Subject<'_>) -> Key {
     let mut key = match &*limit.prefix.0 {

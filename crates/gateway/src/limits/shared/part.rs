@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 use waypoint_policy::limit::{
-    Key, Left, OnExceeded, Rates, StoreFailure, Subject, UnknownModel, UsageLimit, bucket_key,
+    Exceeded, Key, Left, OnExceeded, Rates, StoreFailure, Subject, UnknownModel, UsageLimit,
+    bucket_key,
 };
 use waypoint_policy::{Code, Mode, Refusal, RuleName};
 
 use super::super::reservation::{LEASE, Outcome, cut};
-use super::super::{Ask, CONCURRENCY_WAIT, Used, Warning, by, exhausted, message, refusal};
+use super::super::{
+    Ask, CONCURRENCY_WAIT, Used, Warning, by, exhausted, message, price_unknown, refusal,
+    unavailable,
+};
 use super::{Amount, Hold, NotTaken, Number, Shared, Want, Why};
 
 impl Number {
@@ -50,6 +54,18 @@ impl Asked {
                 Mode::DryRun => StoreFailure::Closed,
             },
             key: bucket_key(limit, subject),
+        }
+    }
+
+    /// The same with the least output that it may begin with.
+    fn least(&self) -> Self {
+        let mut ask = self.ask;
+        ask.output = ask.least_output.unwrap_or(ask.output).min(ask.output);
+        Self {
+            limit: Arc::clone(&self.limit),
+            ask,
+            failure: self.failure,
+            key: self.key.clone(),
         }
     }
 
@@ -97,7 +113,7 @@ impl Asked {
         let is_unknown = self.ask.is_billed && self.ask.price.is_none();
         match self.limit.cost {
             Some(cost) if is_unknown && cost.unknown_model == UnknownModel::Reject => {
-                Err(Refusal::new(Code::PriceUnknown).decided_by(by(&self.limit)))
+                Err(price_unknown(&self.limit))
             }
             _ => Ok(()),
         }
@@ -108,7 +124,7 @@ impl Asked {
         let exceeded = match not.why {
             Why::Exceeded(exceeded) => exceeded,
             Why::Unavailable => {
-                return Refusal::new(Code::LimitUnavailable).decided_by(by(limit));
+                return unavailable(limit);
             }
         };
         match number {
@@ -159,9 +175,16 @@ pub(in super::super) async fn take(
     let mut parts = Vec::with_capacity(enforced.len() + on_trial.len());
     if let Some(first) = enforced.first() {
         // The configuration has a store where a limit is shared; one that has just lost it has not.
-        let unavailable = Refusal::new(Code::LimitUnavailable).decided_by(by(&first.limit));
-        let shared = shared.ok_or(unavailable)?;
-        let taken = shared.take(&wants).await;
+        let shared = shared.ok_or_else(|| unavailable(&first.limit))?;
+        let mut taken = shared.take(&wants).await;
+        if let Err(not) = &taken
+            && matches!(not.why, Why::Exceeded(Exceeded::For(_)))
+        {
+            // What is guessed waits for nothing that is left.
+            let less: Vec<Asked> = enforced.iter().map(Asked::least).collect();
+            let wants: SmallVec<[Want<'_>; 4]> = less.iter().flat_map(Asked::wants).collect();
+            taken = shared.take(&wants).await;
+        }
         let holds = taken.map_err(|not| match (owners.get(not.index), wants.get(not.index)) {
             (Some(asked), Some(want)) => asked.refusal(want.number, &not),
             _ => Refusal::new(Code::LimitUnavailable),
@@ -252,6 +275,13 @@ impl SharedPart {
         self.slot = None;
     }
 
+    /// The call is counted elsewhere.
+    pub(in super::super) fn moved(&mut self) {
+        if let Some(hold) = &mut self.requests {
+            hold.settle(0);
+        }
+    }
+
     /// Keeps what it holds as used, and as much beside it for another try.
     pub(in super::super) fn again(&self) {
         for hold in [&self.tokens, &self.cost].into_iter().flatten() {
@@ -319,6 +349,6 @@ async fn more(limit: &UsageLimit, hold: &mut Hold, used: u64, lease: u64) -> Res
     let grown = Box::pin(hold.grow(units)).await;
     grown.map_err(|why| match why {
         Why::Exceeded(exceeded) => cut(limit, hold.number().what(), exceeded),
-        Why::Unavailable => Refusal::new(Code::LimitUnavailable).decided_by(by(limit)),
+        Why::Unavailable => unavailable(limit),
     })
 }

@@ -34,10 +34,10 @@ fn limit(number: usize) -> UsageLimit {
         targets: Vec::new(),
         mode: Mode::Enforce,
         per: vec![Dimension::Principal, Dimension::Model],
-        tokens: (number % 4 % 2 == 0).then_some(Tokens {
+        tokens: number.is_multiple_of(2).then_some(Tokens {
             limit: 1_000_000_000,
             period,
-            count: if number % 4 == 0 {
+            count: if number.is_multiple_of(4) {
                 Count::Total
             } else {
                 Count::Output

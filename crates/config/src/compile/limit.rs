@@ -84,7 +84,7 @@ fn one(
         rule: rule(reader, spec, &targets, here, out),
         targets,
         mode: mode(spec.mode),
-        per: dimensions(&spec.per, at.key("per"), out),
+        per: dimensions(spec, at.key("per"), out),
         tokens: spec
             .tokens
             .as_ref()
@@ -243,10 +243,23 @@ fn mcp(raw: &raw::Mcp) -> agent::Mcp {
     }
 }
 
-fn dimensions(raw: &[Text<Dimension>], at: At<'_>, out: &mut Diagnostics) -> Vec<Dimension> {
+fn dimensions(spec: &raw::UsageLimit, at: At<'_>, out: &mut Diagnostics) -> Vec<Dimension> {
+    let only_llm = spec.llm.is_some() && spec.mcp.is_none();
+    let only_mcp = spec.mcp.is_some() && spec.llm.is_none();
     let mut dimensions: Vec<Dimension> = Vec::new();
-    for (index, Text(dimension)) in raw.iter().enumerate() {
+    for (index, Text(dimension)) in spec.per.iter().enumerate() {
         let at = at.index(index);
+        let missing = match dimension {
+            Dimension::Server | Dimension::Tool if only_llm => Some("LLM"),
+            Dimension::Provider | Dimension::Model if only_mcp => Some("MCP"),
+            _ => None,
+        };
+        if let Some(calls) = missing {
+            let message = format!(
+                "{calls} calls have no {dimension}, and this limit is about them alone: they share one amount"
+            );
+            out.warning(at, "never-matches", message);
+        }
         // Nobody's token has a claim of such a name, so all would share what each should have.
         if let Dimension::Claim(name) = dimension
             && name.starts_with('[')

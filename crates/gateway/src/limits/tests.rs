@@ -518,7 +518,7 @@ fn estimates_follow_what_is_counted() {
     for _ in 0..100_000 {
         estimate.learn(usize::MAX, 1, Some(0));
     }
-    assert_eq!(estimate.input(1 << 16), 1 << 13);
+    assert!((1 << 13..(1 << 13) + 16).contains(&estimate.input(1 << 16)));
     assert_eq!(estimate.output(), 64);
     // Names beyond the bound share one.
     for number in 0..2000 {

@@ -4,7 +4,8 @@ use http::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use waypoint_tests::certificates::{Authority, Validity};
-use waypoint_tests::wait::soon;
+use waypoint_tests::client::Client;
+use waypoint_tests::wait::{soon, until};
 
 use super::*;
 
@@ -175,6 +176,15 @@ async fn strangers_are_cut_off() {
     waypoint
         .metric_reaches("waypoint_connections_total", &failed, 3.0)
         .await;
+    let ann = waypoint.authority.agent(ANN);
+    let http1 = Client::tls(waypoint.ports.hbone, &waypoint.authority, Some(&ann));
+    assert!(
+        http1.call(&chat("m")).await.is_err(),
+        "HTTP/2 alone is spoken"
+    );
+    waypoint
+        .metric_reaches("waypoint_connections_total", &failed, 4.0)
+        .await;
     // One that says nothing, and one that says too little, within the same bound.
     for bytes in [&b""[..], b"\x16\x03\x01"] {
         let mut stream = TcpStream::connect(mesh).await.unwrap();
@@ -200,4 +210,59 @@ async fn strangers_are_cut_off() {
         .metric_reaches("waypoint_connections_total", &silent, 1.0)
         .await;
     assert!(ztunnel.tunnel(waypoint.ports.plain).await.is_ok());
+}
+
+#[tokio::test]
+async fn tunnels_count_as_connections() {
+    let (_upstream, waypoint) =
+        start_with(&Gate::new(), |setup| setup.limits("connections: 3")).await;
+    let port = waypoint.ports.plain;
+    let ztunnel = dial(&waypoint, ANN).await;
+    let mut first = ztunnel.http1(port).await.unwrap();
+    let second = ztunnel.tunnel(port).await.unwrap();
+    let target = format!("127.0.0.1:{port}");
+    assert_eq!(ztunnel.connect(&target).await.unwrap().0, 503);
+    assert!(
+        dial_refused(&waypoint).await,
+        "nor is there room for another node"
+    );
+    assert_eq!(first.call(&chat("m")).await.unwrap().status, 200);
+    drop(second);
+    until("room again", || async {
+        let asked = ztunnel.connect(&target).await;
+        matches!(asked, Ok((200, _))).then_some(())
+    })
+    .await;
+}
+
+async fn dial_refused(waypoint: &Waypoint) -> bool {
+    let identity = waypoint.authority.agent(ANN);
+    let dialled = Ztunnel::dial(waypoint.ports.hbone, &waypoint.authority, Some(&identity));
+    dialled.await.is_err()
+}
+
+#[tokio::test]
+async fn everywhere_is_where_the_caller_has_reached_us() {
+    let (_upstream, waypoint) = start(&Gate::new()).await;
+    let base = std::fs::read_to_string(waypoint.config().join("gateway.yaml")).unwrap();
+    let all = base
+        .replace("  addresses: [{type: IPAddress, value: 127.0.0.1}]\n", "")
+        .replace("    dev: {principal", "    dev: {}\n    # {principal");
+    assert_ne!(base, all);
+    let before = waypoint.generation().await;
+    waypoint.write("gateway.yaml", &all);
+    waypoint.generation_after(before).await;
+    let port = waypoint.ports.plain;
+    let ztunnel = dial(&waypoint, ANN).await;
+    let mut tunnel = ztunnel.http1(port).await.unwrap();
+    assert_eq!(tunnel.call(&chat("m")).await.unwrap().status, 200);
+    // These are ours too, and not by this connection.
+    for authority in [
+        format!("127.0.0.2:{port}"),
+        format!("[::1]:{port}"),
+        format!("[::]:{port}"),
+    ] {
+        let (status, _) = ztunnel.connect(&authority).await.unwrap();
+        assert_eq!(status, 400, "{authority}");
+    }
 }

@@ -38,6 +38,8 @@ pub enum Validity {
     Now,
     /// It ended in 2021.
     Expired,
+    /// It begins in 2119.
+    NotYet,
 }
 
 impl Default for Authority {
@@ -87,6 +89,19 @@ impl Authority {
             .map(|name| SanType::DnsName((*name).try_into().expect("ASCII")))
             .collect();
         self.sign(params(&names, validity))
+    }
+
+    /// A waypoint's certificate: its URI is what the mesh looks at, its address what other clients do.
+    ///
+    /// # Panics
+    /// When the URI is not ASCII.
+    #[must_use]
+    pub fn waypoint(&self, spiffe: &str) -> Identity {
+        let names = [
+            SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            SanType::URI(spiffe.try_into().expect("ASCII")),
+        ];
+        self.sign(params(&names, Validity::Now))
     }
 
     /// A workload's certificate with one URI.
@@ -188,9 +203,12 @@ fn params(names: &[SanType], validity: Validity) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.subject_alt_names = names.to_vec();
-    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_before = match validity {
+        Validity::Now | Validity::Expired => date_time_ymd(2020, 1, 1),
+        Validity::NotYet => date_time_ymd(2119, 1, 1),
+    };
     params.not_after = match validity {
-        Validity::Now => date_time_ymd(2120, 1, 1),
+        Validity::Now | Validity::NotYet => date_time_ymd(2120, 1, 1),
         Validity::Expired => date_time_ymd(2021, 1, 1),
     };
     params.extended_key_usages = vec![

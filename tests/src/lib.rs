@@ -14,3 +14,4 @@ pub mod store;
 pub mod upstream;
 pub mod wait;
 pub mod waypoint;
+pub mod ztunnel;

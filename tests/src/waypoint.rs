@@ -28,6 +28,8 @@ use crate::wait::{DEADLINE, soon, until};
 pub const DOMAIN: &str = "cluster.local";
 /// Who callers of the `dev` listener are.
 pub const DEVELOPER: &str = "spiffe://cluster.local/ns/agents/sa/dev";
+/// Who the waypoint is in the mesh.
+pub const WAYPOINT: &str = "spiffe://cluster.local/ns/agents/sa/wp";
 /// A workload of the waypoint's namespace.
 pub const ANN: &str = "spiffe://cluster.local/ns/agents/sa/ann";
 /// Another one.
@@ -42,6 +44,7 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     files: Vec<(String, String)>,
     whole: Option<Whole>,
+    hbone: bool,
 }
 
 /// A configuration that is not the usual one.
@@ -91,6 +94,13 @@ impl Setup {
             self.limits.push_str(yaml);
             self.limits.push('\n');
         }
+        self
+    }
+
+    /// Adds an HBONE listener `mesh`, and the certificate of [`WAYPOINT`] that it needs.
+    #[must_use]
+    pub fn hbone(mut self) -> Self {
+        self.hbone = true;
         self
     }
 
@@ -156,7 +166,12 @@ impl Setup {
         }
         let authority = Authority::new();
         let ports = Ports::take();
+        let identity = self.hbone.then(|| directory.path().to_path_buf());
+        if identity.is_some() {
+            write_identity(directory.path(), &authority, &authority.waypoint(WAYPOINT));
+        }
         let base = objects::base(&objects::Base {
+            identity: identity.as_deref(),
             ports: &ports,
             authority: &authority,
             server: &authority.server(),
@@ -175,6 +190,22 @@ impl Setup {
         waypoint.write("objects.yaml", &self.objects);
         let run = Run::start(&waypoint.config, &waypoint.ports, &[], &self.environment);
         Waypoint { run, ..waypoint }
+    }
+}
+
+/// Writes the files of a waypoint's certificate, one after the other, each whole.
+///
+/// # Panics
+/// When one cannot be written.
+pub fn write_identity(directory: &Path, roots: &Authority, identity: &Identity) {
+    for (name, text) in [
+        ("tls.crt", &identity.certificate_pem),
+        ("tls.key", &identity.key_pem),
+        ("root.crt", &roots.pem),
+    ] {
+        let new = directory.join(format!("new-{name}"));
+        std::fs::write(&new, text).expect("a file");
+        std::fs::rename(new, directory.join(name)).expect("a file");
     }
 }
 

@@ -13,6 +13,7 @@ mod egress;
 mod examples;
 mod ext_authz;
 mod foreign;
+mod hbone;
 mod hostile;
 mod house;
 mod http2_upstreams;

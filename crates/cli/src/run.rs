@@ -145,6 +145,10 @@ fn with_hint(error: GatewayError) -> anyhow::Error {
             "look at the Secret in `tls.certificateRefs` and the roots in `caCertificateRefs` of \
              this listener"
         }
+        GatewayError::Identity(_) => {
+            "look at the files in `identity.files` of the WaypointParameters; the certificate needs \
+             exactly one URI name, `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`"
+        }
         GatewayError::AdminNotLoopback(_) => {
             "choose one such as 127.0.0.1:15000; to reach it from elsewhere use `kubectl port-forward`"
         }

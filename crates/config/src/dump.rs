@@ -122,6 +122,7 @@ fn listener(listener: &Listener) -> Value {
         "protocol": match listener.protocol {
             Protocol::Http => "HTTP",
             Protocol::Https => "HTTPS",
+            Protocol::Hbone => "HBONE",
         },
         "hostname": listener.hostname,
         "client_certificate": listener.tls.as_ref().map(|tls| match tls.client {

@@ -9,6 +9,7 @@ use waypoint_mesh::IdentitySource;
 use waypoint_policy::Principal;
 
 use crate::context::Context;
+use crate::hbone;
 use crate::wire::HeadPhase;
 
 /// What is known about a downstream connection; travels in Pingora's `ProxyDigest`.
@@ -18,6 +19,8 @@ pub(crate) struct Connection {
     pub(crate) identity_source: IdentitySource,
     pub(crate) expires: Option<SystemTime>,
     pub(crate) listener: Arc<str>,
+    /// The HBONE listener through which it came, if it did.
+    pub(crate) via: Option<Arc<str>>,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) head_phase: Arc<HeadPhase>,
@@ -28,6 +31,7 @@ pub(crate) struct Connection {
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
     listener: Arc<str>,
+    via: Option<Arc<str>>,
     source: IdentitySource,
     expires: Option<SystemTime>,
     /// What the listener took the caller's token by.
@@ -39,6 +43,7 @@ impl Caller {
         Self {
             principal: context.record.principal.clone(),
             listener: Arc::clone(&context.record.listener),
+            via: (context.connection.as_ref()).and_then(|connection| connection.via.clone()),
             source: context.record.identity_source,
             expires: match &context.proven {
                 Some(proven) => Some(proven.expires),
@@ -55,6 +60,9 @@ impl Caller {
         let Some(listener) = listeners.find(|listener| listener.name == self.listener) else {
             return false;
         };
+        if !hbone::is_open(snapshot, listener, self.via.as_deref()) {
+            return false;
+        }
         match self.source {
             IdentitySource::Developer => listener.developer.as_ref() == self.principal.spiffe(),
             IdentitySource::Token => {

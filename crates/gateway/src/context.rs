@@ -18,6 +18,7 @@ use crate::caller::Connection;
 use crate::edge::Head;
 use crate::ext_authz::{Checked, Denial};
 use crate::facts::Facts;
+use crate::hbone;
 use crate::jwt;
 use crate::pipeline::plain;
 use crate::record::{Recorder, Remembered, RequestRecord};
@@ -257,8 +258,10 @@ impl Context {
     }
 
     pub(crate) fn listener(&self) -> Option<(usize, &Listener)> {
-        let name = &self.connection.as_ref()?.listener;
-        let mut listeners = self.state.snapshot.listeners.iter().enumerate();
-        listeners.find(|(_, listener)| listener.name == *name)
+        let connection = self.connection.as_ref()?;
+        let snapshot = &self.state.snapshot;
+        let mut listeners = snapshot.listeners.iter().enumerate();
+        let found = listeners.find(|(_, listener)| listener.name == connection.listener)?;
+        hbone::is_open(snapshot, found.1, connection.via.as_deref()).then_some(found)
     }
 }

@@ -14,6 +14,7 @@ mod exchange;
 mod explain;
 mod ext_authz;
 mod facts;
+mod hbone;
 mod headers;
 mod jwt;
 pub mod limits;

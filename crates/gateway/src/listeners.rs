@@ -1,13 +1,15 @@
-//! The sockets of the configuration in force: opened, changed and closed as it changes.
+//! The sockets of the configuration in force, and our certificate: opened, changed and closed as it
+//! changes.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use waypoint_config::{ClientCertificate, Snapshot};
-use waypoint_mesh::tls::{self, ClientAuthentication};
-use waypoint_mesh::{Listener, ListenerSettings, Security};
+use waypoint_config::{ClientCertificate, Protocol, Snapshot};
+use waypoint_mesh::certificates::Places;
+use waypoint_mesh::tls::{self, ClientAuthentication, MeshTls, TlsError};
+use waypoint_mesh::{Certificates, Files, Listener, ListenerSettings, Security};
 
 use crate::serve::GatewayError;
 
@@ -143,13 +145,27 @@ fn open(
 }
 
 /// The listeners of a snapshot in the form the accept side takes.
+///
+/// # Errors
+/// The first certificate that cannot be used.
 pub(crate) fn wanted(
     snapshot: &Snapshot,
+    identity: Option<&Arc<Files>>,
 ) -> Result<Vec<(SocketAddr, ListenerSettings)>, GatewayError> {
     let parameters = &snapshot.parameters;
     let mut wanted = Vec::new();
     for listener in &snapshot.listeners {
+        let unusable = |error: TlsError| GatewayError::Tls {
+            listener: listener.name.to_string(),
+            error,
+        };
         let security = match &listener.tls {
+            None if listener.protocol == Protocol::Hbone => {
+                let identity = identity.ok_or_else(|| unusable(TlsError::NoPrivateKey))?;
+                let certificates: Arc<dyn Certificates> = Arc::clone(identity) as _;
+                let tls = MeshTls::new(certificates, &parameters.trust_domains);
+                Security::Hbone(Arc::new(tls.map_err(unusable)?))
+            }
             None => Security::Plain,
             Some(server) => {
                 let clients = match &server.client {
@@ -167,10 +183,7 @@ pub(crate) fn wanted(
                     &clients,
                     &parameters.trust_domains,
                 );
-                Security::Tls(config.map_err(|error| GatewayError::Tls {
-                    listener: listener.name.to_string(),
-                    error,
-                })?)
+                Security::Tls(config.map_err(unusable)?)
             }
         };
         let settings = ListenerSettings {
@@ -186,4 +199,28 @@ pub(crate) fn wanted(
         );
     }
     Ok(wanted)
+}
+
+/// Our certificate, if a listener needs it: the one that is held while its files are the same.
+///
+/// # Errors
+/// [`GatewayError::Identity`] when it cannot be used.
+pub(crate) fn identity(
+    snapshot: &Snapshot,
+    held: Option<&Arc<Files>>,
+) -> Result<Option<Arc<Files>>, GatewayError> {
+    let mut listeners = snapshot.listeners.iter();
+    let is_needed = listeners.any(|listener| listener.protocol == Protocol::Hbone);
+    let Some(files) = (snapshot.parameters.identity.as_ref()).filter(|_| is_needed) else {
+        return Ok(None);
+    };
+    let places = Places {
+        certificate: files.certificate.clone(),
+        private_key: files.private_key.clone(),
+        trust_bundle: files.trust_bundle.clone(),
+    };
+    match held.filter(|held| *held.places() == places) {
+        Some(held) => Ok(Some(Arc::clone(held))),
+        None => Ok(Some(Files::open(places)?)),
+    }
 }

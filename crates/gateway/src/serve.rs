@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +16,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use waypoint_config::Snapshot;
+use waypoint_mesh::certificates::CertificatesError;
+use waypoint_mesh::hbone::{self, Hbone};
 use waypoint_mesh::tls::TlsError;
-use waypoint_mesh::{ConnectionResult, Events, Tunnel};
+use waypoint_mesh::{ConnectionResult, Events, Files, Tunnel};
 
 use crate::admin::{self, Port};
 use crate::credential::Credentials;
 use crate::exchange::{Connector, Upstreams};
+use crate::hbone::OwnListeners;
 use crate::jwt::KeyRing;
 use crate::listeners::{self, Listeners};
 use crate::mcp_session::Sealer;
@@ -93,6 +97,9 @@ pub enum GatewayError {
         /// What is wrong.
         error: TlsError,
     },
+    /// Our certificate cannot be used.
+    #[error("identity: {0}")]
+    Identity(#[from] CertificatesError),
     /// The admin port would be reachable from elsewhere.
     #[error("admin address {0} is not a loopback address")]
     AdminNotLoopback(SocketAddr),
@@ -112,6 +119,8 @@ pub struct Gateway {
     /// Pingora's own flag: requests that begin after it close their connection.
     closing: watch::Sender<bool>,
     listeners: Listeners,
+    /// Our certificate, while a listener needs it.
+    identity: Option<Arc<Files>>,
     admin: Vec<(Port, TcpListener)>,
     tracker: TaskTracker,
     /// Ends the connections that are still open when the process ends.
@@ -125,6 +134,9 @@ impl std::fmt::Debug for Gateway {
             .finish_non_exhaustive()
     }
 }
+
+/// A connection that is served.
+type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct ConnectionEvents(Arc<Recorder>);
 
@@ -182,13 +194,12 @@ impl Gateway {
             phase,
             closing: watch::channel(false).0,
             listeners: Listeners::default(),
+            identity: None,
             admin: Vec::new(),
             tracker: TaskTracker::new(),
             cut: CancellationToken::new(),
         };
-        let wanted = listeners::wanted(&snapshot)?;
-        let connections = snapshot.parameters.limits.connections;
-        gateway.listeners.reconcile(wanted, connections)?;
+        gateway.listen(&snapshot)?;
         let addresses = options.addresses;
         if let Some(address) = addresses
             .admin
@@ -286,16 +297,7 @@ impl Gateway {
     /// Puts a new snapshot in force, unless its listeners cannot be had.
     fn take_snapshot(&mut self) {
         let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
-        let wanted = match listeners::wanted(&snapshot) {
-            Ok(wanted) => wanted,
-            Err(error) => {
-                tracing::error!(%error, generation = snapshot.generation, "configuration not taken");
-                self.waypoint.recorder.metrics.rejected.inc();
-                return;
-            }
-        };
-        let connections = snapshot.parameters.limits.connections;
-        if let Err(error) = self.listeners.reconcile(wanted, connections) {
+        if let Err(error) = self.listen(&snapshot) {
             tracing::error!(%error, generation = snapshot.generation, "configuration not taken");
             self.waypoint.recorder.metrics.rejected.inc();
             return;
@@ -316,6 +318,26 @@ impl Gateway {
         self.say_missing_credentials(&snapshot);
         tracing::info!(generation = snapshot.generation, "configuration in force");
         let _ = self.generation.send(snapshot.generation);
+    }
+
+    /// Has the sockets that a snapshot asks for, and the certificate they need.
+    ///
+    /// # Errors
+    /// [`GatewayError`]: nothing has changed then.
+    fn listen(&mut self, snapshot: &Snapshot) -> Result<(), GatewayError> {
+        let identity = listeners::identity(snapshot, self.identity.as_ref())?;
+        let wanted = listeners::wanted(snapshot, identity.as_ref())?;
+        let connections = snapshot.parameters.limits.connections;
+        self.listeners.reconcile(wanted, connections)?;
+        let is_same = match (&identity, &self.identity) {
+            (Some(new), Some(held)) => Arc::ptr_eq(new, held),
+            _ => false,
+        };
+        if let Some(new) = identity.as_ref().filter(|_| !is_same) {
+            tokio::spawn(Files::watch(Arc::downgrade(new)));
+        }
+        self.identity = identity;
+        Ok(())
     }
 
     /// Keeps shared limits where the configuration says.
@@ -353,18 +375,43 @@ impl Gateway {
             let waypoint = Arc::clone(&self.waypoint);
             let closing = self.closing.subscribe();
             let (tracker, cut) = (self.tracker.clone(), self.cut.clone());
-            let serve = move |tunnel: Tunnel| {
-                let proxy = Arc::clone(&proxy);
-                let connection =
-                    tunnel::serve(proxy, Arc::clone(&waypoint), tunnel, closing.clone());
+            let events: Arc<dyn Events> =
+                Arc::new(ConnectionEvents(Arc::clone(&self.waypoint.recorder)));
+            let (heard, stopped) = (Arc::clone(&events), stop.clone());
+            let run = move |connection| {
                 // Boxed: each of the futures around it would set its size aside twice.
-                let connection = cut.clone().run_until_cancelled_owned(Box::pin(connection));
+                let connection = cut.clone().run_until_cancelled_owned(connection);
                 let tracked = tracker.track_future(connection);
                 async move {
                     let _ = tracked.await;
                 }
             };
-            let events = Arc::new(ConnectionEvents(Arc::clone(&self.waypoint.recorder)));
+            let serve = move |tunnel: Tunnel| {
+                let (waypoint, proxy) = (Arc::clone(&waypoint), Arc::clone(&proxy));
+                let (closing, run) = (closing.clone(), run.clone());
+                let direct = {
+                    let (waypoint, run) = (Arc::clone(&waypoint), run.clone());
+                    move |tunnel| {
+                        let (proxy, waypoint) = (Arc::clone(&proxy), Arc::clone(&waypoint));
+                        let served = tunnel::serve(proxy, waypoint, tunnel, closing.clone());
+                        run(Box::pin(served) as Connection)
+                    }
+                };
+                if !tunnel.is_hbone {
+                    return direct(tunnel);
+                }
+                let hbone = Hbone {
+                    events: Arc::clone(&heard),
+                    handshake_timeout: handshake_timeout(&waypoint),
+                    targets: Arc::new(OwnListeners(waypoint)),
+                };
+                let mut stopped = stopped.clone();
+                let closing = async move {
+                    // Also when the listener is gone.
+                    let _ = stopped.wait_for(|stop| *stop).await;
+                };
+                run(Box::pin(hbone::serve(tunnel, hbone, closing, direct)) as Connection)
+            };
             tokio::spawn(listener.run(stop, events, serve));
         }
     }
@@ -394,6 +441,11 @@ impl Gateway {
             let _ = tokio::time::timeout(LAST_WORDS, self.tracker.wait()).await;
         }
     }
+}
+
+fn handshake_timeout(waypoint: &Waypoint) -> Duration {
+    let state = waypoint.state.load();
+    state.snapshot.parameters.limits.handshake_timeout
 }
 
 async fn changed(receiver: Option<watch::Receiver<u64>>) {

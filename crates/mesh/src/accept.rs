@@ -17,6 +17,7 @@ use waypoint_policy::Principal;
 use crate::identity::{self, IdentitySource};
 use crate::io::Io;
 use crate::sniff::{self, HttpVersion};
+use crate::tls::MeshTls;
 
 /// How a connection attempt ended, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,16 +32,31 @@ pub enum ConnectionResult {
     TimedOut,
     /// It ended before it said anything.
     Closed,
+    /// A CONNECT in an HBONE connection became a tunnel.
+    Tunnel,
+    /// A CONNECT to what is not ours, or is no listener of ours that tunnels lead to.
+    Unbound,
+    /// A stream of an HBONE connection that is no CONNECT to an address.
+    Malformed,
+    /// A CONNECT of a caller who is not known any more.
+    Unidentified,
+    /// A CONNECT that came while we end.
+    Draining,
 }
 
 impl ConnectionResult {
     /// Every value, for registering metrics.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 10] = [
         Self::Accepted,
         Self::TooMany,
         Self::HandshakeFailed,
         Self::TimedOut,
         Self::Closed,
+        Self::Tunnel,
+        Self::Unbound,
+        Self::Malformed,
+        Self::Unidentified,
+        Self::Draining,
     ];
 
     /// Stable metric label.
@@ -51,13 +67,18 @@ impl ConnectionResult {
             Self::HandshakeFailed => "handshake_failed",
             Self::TimedOut => "timed_out",
             Self::Closed => "closed",
+            Self::Tunnel => "tunnel",
+            Self::Unbound => "unbound",
+            Self::Malformed => "malformed",
+            Self::Unidentified => "unidentified",
+            Self::Draining => "draining",
         }
     }
 }
 
 /// Hears how connections end.
 pub trait Events: Send + Sync + 'static {
-    /// Called once for every connection attempt.
+    /// Called once for every connection attempt, and for every CONNECT in a connection.
     fn connection(&self, listener: &str, result: ConnectionResult);
 }
 
@@ -68,6 +89,8 @@ pub enum Security {
     Plain,
     /// TLS; the configuration says whether clients must have a certificate.
     Tls(Arc<ServerConfig>),
+    /// TLS as in the mesh, and in it HTTP/2 whose streams are connections themselves.
+    Hbone(Arc<MeshTls>),
 }
 
 /// What may change on a listener while its socket stays open.
@@ -94,6 +117,10 @@ pub struct Tunnel {
     pub expires: Option<SystemTime>,
     /// The listener's name.
     pub listener: Arc<str>,
+    /// The HBONE listener through which it came, if it did.
+    pub via: Option<Arc<str>>,
+    /// Whether its streams are tunnels themselves; see [`crate::hbone::serve`].
+    pub is_hbone: bool,
     /// The caller's address.
     pub peer: SocketAddr,
     /// Our address.
@@ -250,11 +277,20 @@ async fn establish(
     let _ = stream.set_nodelay(true);
     // The address the caller used, which differs from the bound one on a wildcard socket.
     let local = stream.local_addr().unwrap_or(local);
+    let is_hbone = matches!(settings.security, Security::Hbone(_));
     let open = async {
-        let mut io = match &settings.security {
-            Security::Plain => Io::from(stream),
-            Security::Tls(config) => {
-                let stream = TlsAcceptor::from(Arc::clone(config))
+        let config = match &settings.security {
+            Security::Plain => None,
+            Security::Tls(config) => Some(Arc::clone(config)),
+            Security::Hbone(tls) => Some(tls.config().map_err(|error| {
+                tracing::error!(listener = &*settings.name, %error, "no handshake is possible");
+                ConnectionResult::HandshakeFailed
+            })?),
+        };
+        let mut io = match config {
+            None => Io::from(stream),
+            Some(config) => {
+                let stream = TlsAcceptor::from(config)
                     .accept(stream)
                     .await
                     .map_err(|error| {
@@ -266,6 +302,7 @@ async fn establish(
         };
         let version = match io.alpn() {
             Some(b"h2") => HttpVersion::Http2,
+            _ if is_hbone => return Err(ConnectionResult::HandshakeFailed),
             Some(_) => HttpVersion::Http1,
             None => sniff::http_version(&mut io)
                 .await
@@ -294,6 +331,8 @@ async fn establish(
         identity_source,
         expires,
         listener: Arc::clone(&settings.name),
+        via: None,
+        is_hbone,
         peer,
         local,
         version,

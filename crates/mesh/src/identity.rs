@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use waypoint_policy::SpiffeId;
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
 /// How the principal of a connection was established.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,33 +36,46 @@ impl IdentitySource {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum IdentityError {
     /// The DER could not be read.
-    #[error("client certificate is not valid X.509")]
+    #[error("certificate is not valid X.509")]
     Malformed,
     /// The X.509-SVID specification wants exactly one URI SAN.
-    #[error("client certificate has {0} URI names, expected exactly one")]
+    #[error("certificate has {0} URI names, expected exactly one")]
     UriNames(usize),
     /// The URI SAN is not a SPIFFE ID.
-    #[error("client certificate names no SPIFFE ID")]
+    #[error("certificate names no SPIFFE ID")]
     NotSpiffe,
     /// The trust domain is not one of ours.
-    #[error("client certificate is of a foreign trust domain")]
+    #[error("certificate is of a foreign trust domain")]
     ForeignTrustDomain,
     /// A CA certificate must not identify a workload (X509-SVID §4.1).
-    #[error("client certificate is a signing certificate")]
+    #[error("certificate is a signing certificate")]
     SigningCertificate,
 }
 
-/// The one SPIFFE ID of a leaf certificate.
+/// The one SPIFFE ID of a leaf certificate, of one of these trust domains.
+///
+/// # Errors
+/// As [`workload`], and [`IdentityError::ForeignTrustDomain`].
+pub fn spiffe_id(
+    certificate_der: &[u8],
+    trust_domains: &[String],
+) -> Result<SpiffeId, IdentityError> {
+    let id = workload(certificate_der)?;
+    let mut domains = trust_domains.iter();
+    match domains.any(|domain| domain == id.trust_domain()) {
+        true => Ok(id),
+        false => Err(IdentityError::ForeignTrustDomain),
+    }
+}
+
+/// The one SPIFFE ID of a leaf certificate, of whatever trust domain.
 ///
 /// Source: X509-SVID §2 (exactly one URI SAN, other SAN types are allowed) and §4.1
 /// and §4.3 (a leaf is no CA, and signs neither certificates nor revocation lists).
 ///
 /// # Errors
 /// [`IdentityError`] says which of these rules the certificate breaks.
-pub fn spiffe_id(
-    certificate_der: &[u8],
-    trust_domains: &[String],
-) -> Result<SpiffeId, IdentityError> {
+pub fn workload(certificate_der: &[u8]) -> Result<SpiffeId, IdentityError> {
     let (_, certificate) =
         X509Certificate::from_der(certificate_der).map_err(|_| IdentityError::Malformed)?;
     let usage = certificate
@@ -88,14 +101,20 @@ pub fn spiffe_id(
         (None, _) => return Err(IdentityError::UriNames(0)),
         (Some(_), more) => return Err(IdentityError::UriNames(more + 1)),
     };
-    let id = SpiffeId::from_str(uri).map_err(|_| IdentityError::NotSpiffe)?;
-    if !trust_domains
-        .iter()
-        .any(|domain| domain == id.trust_domain())
-    {
-        return Err(IdentityError::ForeignTrustDomain);
-    }
-    Ok(id)
+    SpiffeId::from_str(uri).map_err(|_| IdentityError::NotSpiffe)
+}
+
+/// Whether a certificate is valid at a time; `false` if it cannot be read.
+#[must_use]
+pub fn is_valid_at(certificate_der: &[u8], time: SystemTime) -> bool {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = since
+        .ok()
+        .and_then(|since| i64::try_from(since.as_secs()).ok());
+    let time = seconds.and_then(|seconds| ASN1Time::from_timestamp(seconds).ok());
+    let certificate = X509Certificate::from_der(certificate_der);
+    matches!((certificate, time), (Ok((_, certificate)), Some(time))
+        if certificate.validity().is_valid_at(time))
 }
 
 /// When a certificate ends to be valid; `None` if it cannot be read or lies beyond all clocks.

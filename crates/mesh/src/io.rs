@@ -1,4 +1,4 @@
-//! One byte stream over TCP or TLS that coalesces small writes and can give bytes back.
+//! One byte stream over TCP, TLS or a tunnel that coalesces small writes and can give bytes back.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -10,6 +10,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+
+use crate::hbone::Stream;
 
 /// Writes up to this many bytes wait for the flush, so that a head and its body, or a chunk and
 /// its framing, leave in one system call.
@@ -24,9 +26,10 @@ const PIECE_BYTES: usize = 16 * 1024;
 enum Transport {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Hbone(Box<Stream>),
 }
 
-/// A connection: TCP or TLS, with a write buffer and bytes that were read ahead.
+/// A connection: TCP, TLS or a stream of HBONE, with a write buffer and bytes that were read ahead.
 pub struct Io {
     transport: Transport,
     /// Read but not yet consumed; `prefix_at` is where the rest starts.
@@ -41,6 +44,7 @@ impl fmt::Debug for Io {
         let kind = match self.transport {
             Transport::Tcp(_) => "tcp",
             Transport::Tls(_) => "tls",
+            Transport::Hbone(_) => "hbone",
         };
         f.debug_struct("Io")
             .field("transport", &kind)
@@ -60,6 +64,12 @@ impl From<TlsStream<TcpStream>> for Io {
     }
 }
 
+impl From<Stream> for Io {
+    fn from(stream: Stream) -> Self {
+        Self::new(Transport::Hbone(Box::new(stream)))
+    }
+}
+
 impl Io {
     fn new(transport: Transport) -> Self {
         Self {
@@ -74,7 +84,7 @@ impl Io {
     /// The negotiated ALPN protocol, if this is TLS and there is one.
     pub fn alpn(&self) -> Option<&[u8]> {
         match &self.transport {
-            Transport::Tcp(_) => None,
+            Transport::Tcp(_) | Transport::Hbone(_) => None,
             Transport::Tls(stream) => stream.get_ref().1.alpn_protocol(),
         }
     }
@@ -87,7 +97,7 @@ impl Io {
     /// The leaf certificate the peer proved, DER.
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         match &self.transport {
-            Transport::Tcp(_) => None,
+            Transport::Tcp(_) | Transport::Hbone(_) => None,
             Transport::Tls(stream) => {
                 let certificates = stream.get_ref().1.peer_certificates()?;
                 certificates.first().map(|certificate| certificate.as_ref())
@@ -121,17 +131,23 @@ impl Io {
     /// sent before has not been read, and reads nothing of that.
     ///
     /// A peer that closes behind more than fits into the kernel's buffer has not closed yet, as far
-    /// as anyone here can know. Systems other than Linux do not tell.
+    /// as anyone here can know. Systems other than Linux do not tell. What comes through a tunnel is
+    /// kept, within its window.
     pub async fn closed(&self) {
+        if let Transport::Hbone(stream) = &self.transport {
+            return stream.closed().await;
+        }
         #[cfg(target_os = "linux")]
         {
             let tcp = match &self.transport {
-                Transport::Tcp(stream) => stream,
-                Transport::Tls(stream) => stream.get_ref().0,
+                Transport::Tcp(stream) => Some(stream),
+                Transport::Tls(stream) => Some(stream.get_ref().0),
+                Transport::Hbone(_) => None,
             };
             // The one interest that is in the end of reading and not in what can be read; urgent
             // bytes themselves are not asked for.
-            if let Ok(ready) = tcp.ready(tokio::io::Interest::PRIORITY).await
+            if let Some(tcp) = tcp
+                && let Ok(ready) = tcp.ready(tokio::io::Interest::PRIORITY).await
                 && ready.is_read_closed()
             {
                 return;
@@ -189,6 +205,7 @@ impl Io {
         match &mut self.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Transport::Hbone(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 
@@ -208,6 +225,11 @@ impl Io {
             // TLS cuts records itself; what is buffered goes first.
             Transport::Tls(stream) if self.out.is_empty() => Pin::new(stream).poll_write(cx, more),
             Transport::Tls(stream) => Pin::new(stream).poll_write(cx, &self.out),
+            // So does HTTP/2 its frames.
+            Transport::Hbone(stream) if self.out.is_empty() => {
+                Pin::new(stream).poll_write(cx, more)
+            }
+            Transport::Hbone(stream) => Pin::new(stream).poll_write(cx, &self.out),
         };
         if written.is_pending() && self.watch_for_answer {
             match self.poll_fill_prefix(cx) {
@@ -293,6 +315,7 @@ impl AsyncWrite for Io {
         match &mut this.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Hbone(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -302,6 +325,7 @@ impl AsyncWrite for Io {
         match &mut this.transport {
             Transport::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Hbone(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::SingleCertAndKey;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
     SignatureScheme,
 };
 
+use crate::certificates::{Certificates, Svid};
 use crate::identity;
 
 /// What a listener asks of its callers.
@@ -43,6 +46,9 @@ pub enum TlsError {
     /// rustls refuses the combination, for instance a key of another certificate.
     #[error("{0}")]
     Rustls(#[from] rustls::Error),
+    /// Nobody in the mesh would take our own certificate.
+    #[error("our own certificate is of trust domain {0}, which is not among `trustDomains`")]
+    OwnTrustDomain(String),
     /// The client verifier could not be built.
     #[error("trust bundle: {0}")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
@@ -110,12 +116,83 @@ pub fn server_config(
     let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     if !matches!(clients, ClientAuthentication::Off) {
-        // A resumed session would bring the caller's certificate back without looking at it again,
-        // after it has expired too.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
+        no_resumption(&mut config);
     }
     Ok(Arc::new(config))
+}
+
+/// TLS of a listener in the mesh, which follows our certificate as it changes.
+#[derive(Debug)]
+pub struct MeshTls {
+    certificates: Arc<dyn Certificates>,
+    trust_domains: Vec<String>,
+    built: ArcSwapOption<(Arc<Svid>, Arc<ServerConfig>)>,
+}
+
+impl MeshTls {
+    /// Settings with the certificate in force, for callers of these trust domains.
+    ///
+    /// # Errors
+    /// As [`Self::config`].
+    pub fn new(
+        certificates: Arc<dyn Certificates>,
+        trust_domains: &[String],
+    ) -> Result<Self, TlsError> {
+        let made = Self {
+            certificates,
+            trust_domains: trust_domains.to_vec(),
+            built: ArcSwapOption::empty(),
+        };
+        made.config()?;
+        Ok(made)
+    }
+
+    /// The settings for a handshake that begins now.
+    ///
+    /// # Errors
+    /// [`TlsError::OwnTrustDomain`], and what rustls has against the certificate.
+    pub fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let svid = self.certificates.current();
+        if let Some(built) = &*self.built.load()
+            && Arc::ptr_eq(&built.0, &svid)
+        {
+            return Ok(Arc::clone(&built.1));
+        }
+        let domain = svid.id.trust_domain();
+        if !self.trust_domains.iter().any(|known| known == domain) {
+            return Err(TlsError::OwnTrustDomain(domain.to_owned()));
+        }
+        let config = mesh_config(&svid, &self.trust_domains)?;
+        self.built
+            .store(Some(Arc::new((svid, Arc::clone(&config)))));
+        Ok(config)
+    }
+}
+
+/// TLS as in the mesh: 1.3 only, HTTP/2 only, and no connection without a workload's certificate.
+/// Names of servers are neither sent nor looked at there.
+fn mesh_config(svid: &Svid, trust_domains: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = Arc::clone(&svid.roots);
+    let chain = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+    let key = SingleCertAndKey::from(Arc::clone(&svid.key));
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(SpiffeVerifier {
+            chain: chain.build()?,
+            trust_domains: trust_domains.to_vec(),
+        }))
+        .with_cert_resolver(Arc::new(key));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    no_resumption(&mut config);
+    Ok(Arc::new(config))
+}
+
+/// A resumed session would bring the caller's certificate back without looking at it again, after
+/// it has expired too.
+fn no_resumption(config: &mut ServerConfig) {
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
 }
 
 /// Verifies the chain, then that the leaf names exactly one accepted workload: a certificate we

@@ -30,7 +30,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Box<dyn Socket>, authority: String) -> Self {
+    /// Speaks over a socket of whatever kind.
+    #[must_use]
+    pub fn new(socket: Box<dyn Socket>, authority: String) -> Self {
         Self {
             socket,
             authority,

@@ -31,7 +31,11 @@ pub struct Streaming {
 }
 
 impl Http2 {
-    pub(super) async fn new(socket: Box<dyn Socket>, authority: String) -> anyhow::Result<Self> {
+    /// Speaks over a socket of whatever kind.
+    ///
+    /// # Errors
+    /// When it ends before it has begun.
+    pub async fn new(socket: Box<dyn Socket>, authority: String) -> anyhow::Result<Self> {
         let (sender, connection) = h2::client::handshake(socket).await?;
         let driver = tokio::spawn(async move {
             // How it ended shows in the requests it carried.

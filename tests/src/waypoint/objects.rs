@@ -45,6 +45,8 @@ pub struct Ports {
     pub mtls: u16,
     /// HTTPS, client certificate optional.
     pub optional: u16,
+    /// HBONE, where there is such a listener.
+    pub hbone: u16,
     /// Admin.
     pub admin: u16,
     /// Metrics.
@@ -62,6 +64,7 @@ impl Ports {
             plain: ports::free(),
             mtls: ports::free(),
             optional: ports::free(),
+            hbone: ports::free(),
             admin: ports::free(),
             metrics: ports::free(),
             ready: ports::free(),
@@ -77,6 +80,8 @@ pub(super) struct Base<'a> {
     pub(super) audit: &'a Path,
     pub(super) parameters: &'a str,
     pub(super) limits: &'a str,
+    /// Where the files of the waypoint's own certificate are, if it has one and serves HBONE.
+    pub(super) identity: Option<&'a Path>,
 }
 
 /// Gateway `agents/wp`, its parameters and its certificates.
@@ -94,6 +99,15 @@ pub(super) fn base(base: &Base<'_>) -> String {
         "" => String::new(),
         limits => format!("  limits:\n{}", indent(limits, 4)),
     };
+    let (mut hbone, mut identity) = (String::new(), String::new());
+    if let Some(files) = base.identity {
+        let (files, port) = (files.display(), base.ports.hbone);
+        hbone = format!("\n  - {{name: mesh, port: {port}, protocol: HBONE}}");
+        identity = format!(
+            "\n  identity: {{files: {{certificate: \"{files}/tls.crt\", privateKey: \"{files}/tls.key\", \
+             trustBundle: \"{files}/root.crt\"}}}}"
+        );
+    }
     let roots = indent(&base.authority.pem, 4);
     let certificate = indent(&base.server.certificate_pem, 4);
     let key = indent(&base.server.key_pem, 4);
@@ -111,7 +125,7 @@ spec:
   - {{name: dev, port: {dev}, protocol: HTTP}}
   - {{name: plain, port: {plain}, protocol: HTTP}}
   - {{name: mtls, port: {mtls}, protocol: HTTPS, tls: {{certificateRefs: [{{name: server}}]}}}}
-  - {{name: optional, port: {optional}, protocol: HTTPS, tls: {{certificateRefs: [{{name: server}}]}}}}
+  - {{name: optional, port: {optional}, protocol: HTTPS, tls: {{certificateRefs: [{{name: server}}]}}}}{hbone}
 ---
 apiVersion: waypoint.kgateway.io/v1alpha1
 kind: WaypointParameters
@@ -122,7 +136,7 @@ spec:
     mtls: {{clientCertificate: {{mode: Required, caCertificateRefs: [{{name: roots}}]}}}}
     optional: {{clientCertificate: {{mode: Optional, caCertificateRefs: [{{name: roots}}]}}}}
   allowPrivateEndpoints: [127.0.0.0/8]
-  audit: {{file: {{path: \"{audit}\"}}}}
+  audit: {{file: {{path: \"{audit}\"}}}}{identity}
 {parameters}{limits}---
 apiVersion: v1
 kind: Secret

@@ -551,6 +551,7 @@ impl Asking<'_> {
         let candidates = listeners
             .iter()
             .enumerate()
+            .filter(|(_, listener)| listener.protocol != waypoint_config::Protocol::Hbone)
             .filter(|(_, listener)| !by_port || Some(listener.port) == self.http.port);
         let mut found = candidates.filter_map(|(index, _)| {
             let query = RouteQuery {

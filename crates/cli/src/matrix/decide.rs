@@ -159,8 +159,11 @@ impl<'s> Judge<'s> {
     }
 
     fn port(&self) -> u16 {
-        let listeners = &self.snapshot.listeners;
-        listeners.first().map_or(0, |listener| listener.port)
+        let mut listeners = self.snapshot.listeners.iter();
+        // Requests arrive at a listener of theirs, through tunnels too.
+        let first =
+            listeners.find(|listener| listener.protocol != waypoint_config::Protocol::Hbone);
+        first.map_or(0, |listener| listener.port)
     }
 
     /// What Istio's policies say of the request that asks for the target.

@@ -8,7 +8,8 @@ use waypoint_policy::{ObjectName, ObjectRef, ProviderId, ServerId};
 use super::gateway::Chosen;
 use crate::object::{At, Diagnostics};
 use crate::snapshot::{
-    ClientCertificate, Credential, Endpoint, PathMatch, PlainMatch, Provider, Route, Server,
+    ClientCertificate, Credential, Endpoint, PathMatch, PlainMatch, Protocol, Provider, Route,
+    Server,
 };
 
 /// A route, and where it goes in the table.
@@ -128,10 +129,13 @@ impl Drafts<'_> {
 
     /// Listeners where nobody has an identity serve no LLM and MCP routes.
     pub(super) fn warn_unreachable(&self, chosen: &Chosen<'_>, out: &mut Diagnostics) {
+        let mut listeners = chosen.listeners.iter();
+        let has_hbone = listeners.any(|listener| listener.protocol == Protocol::Hbone);
         for (index, listener) in chosen.listeners.iter().enumerate() {
             let anonymous = match &listener.tls {
                 Some(tls) => tls.client == ClientCertificate::Off,
-                None => true,
+                // Callers in the mesh come by tunnels.
+                None => !has_hbone,
             } && listener.developer.is_none()
                 && listener.tokens.is_empty();
             let needs = |draft: &&RouteDraft<'_>| {

@@ -161,7 +161,8 @@ impl<'a> Chosen<'a> {
             }
         }
         import_listeners(set, gateway, &addresses, &mut ports, &mut listeners, out);
-        if listeners.is_empty() {
+        let mut carried = listeners.iter();
+        if carried.all(|listener| listener.protocol == Protocol::Hbone) {
             let message =
                 "no listener of this Gateway is served yet; add one with protocol HTTP or HTTPS";
             out.warning(object.name_at(), "nothing-served", message);
@@ -301,6 +302,16 @@ impl OneListener<'_> {
         let protocol = match raw.protocol.as_str() {
             "HTTP" => Protocol::Http,
             "HTTPS" => Protocol::Https,
+            "HBONE" if self.has_identity() => Protocol::Hbone,
+            "HBONE" => {
+                let message = format!(
+                    "listener `{}` is not served: HBONE needs our own certificate, `identity.files` in \
+                     the WaypointParameters of the Gateway",
+                    raw.name
+                );
+                out.warning(at.key("protocol"), "not-served", message);
+                return None;
+            }
             known if PROTOCOLS.contains(&known) => {
                 let message = format!(
                     "listener `{}`: protocol `{known}` is not served yet",
@@ -333,9 +344,23 @@ impl OneListener<'_> {
                 None
             }
             Protocol::Https => Some(self.tls(extra, out)?),
+            Protocol::Hbone => {
+                self.no_tls(extra, out);
+                if hostname.is_some() {
+                    let message = "`hostname` has no use where protocol HBONE carries connections to other \
+                                   listeners";
+                    out.error(at.key("hostname"), "bad-listener", message);
+                }
+                None
+            }
         };
-        let developer = self.developer(extra, tls.as_ref(), out);
-        let tokens = self.tokens(extra, tls.as_ref(), out);
+        let has_certificates = match &tls {
+            Some(tls) => tls.client != ClientCertificate::Off,
+            None => protocol == Protocol::Hbone,
+        };
+        let developer = self.developer(extra, has_certificates, out);
+        let in_clear = protocol == Protocol::Http && !self.is_loopback();
+        let tokens = self.tokens(extra, has_certificates, in_clear, out);
         Some(Listener {
             name: raw.name.as_str().into(),
             addresses: self.addresses.to_vec(),
@@ -351,7 +376,8 @@ impl OneListener<'_> {
     fn tokens(
         &self,
         extra: Option<&ListenerParameters>,
-        tls: Option<&ServerTls>,
+        has_certificates: bool,
+        in_clear: bool,
         out: &mut Diagnostics,
     ) -> Vec<Arc<TokenPrincipal>> {
         let (Some(extra), Some(source)) = (extra, self.parameters.source) else {
@@ -362,11 +388,16 @@ impl OneListener<'_> {
             object: source.object,
             parameters: &self.parameters.parameters,
             at: self.extra_at().key("tokenPrincipals"),
-            has_certificates: tls.is_some_and(|tls| tls.client != ClientCertificate::Off),
+            has_certificates,
             has_developer: extra.principal.is_some(),
-            in_clear: tls.is_none() && !self.is_loopback(),
+            in_clear,
         }
         .compile(&extra.token_principals, out)
+    }
+
+    /// Whether there is a certificate of ours, or was to be one.
+    fn has_identity(&self) -> bool {
+        self.parameters.parameters.identity.is_some()
     }
 
     fn is_loopback(&self) -> bool {
@@ -492,7 +523,7 @@ impl OneListener<'_> {
     fn developer(
         &self,
         extra: Option<&ListenerParameters>,
-        tls: Option<&ServerTls>,
+        has_certificates: bool,
         out: &mut Diagnostics,
     ) -> Option<waypoint_policy::SpiffeId> {
         let principal = &extra?.principal.as_ref()?.0;
@@ -506,7 +537,7 @@ impl OneListener<'_> {
             out.error(at, "developer-identity", message);
             return None;
         }
-        if tls.is_some_and(|tls| tls.client != ClientCertificate::Off) {
+        if has_certificates {
             let message = "a listener has either a developer identity or client certificates";
             out.error(at, "developer-identity", message);
             return None;

@@ -36,6 +36,8 @@ pub enum Protocol {
     Http,
     /// HTTP over TLS.
     Https,
+    /// Tunnels of the mesh to our [`Protocol::Http`] listeners, with our own certificate.
+    Hbone,
 }
 
 /// The server side of TLS.

@@ -250,7 +250,7 @@ async fn a_stop_takes_hold_of_running_streams() {
         "llm: [{models: [m]}]\nrequests: {limit: 0, window: 1s}",
     );
     waypoint.reload(&llm(&upstream, &stop)).await;
-    running.read_until("policy_revoked").await.unwrap();
+    running.read_until("limit agents/stop").await.unwrap();
     let refused = call(&waypoint, BOB, &chat("m")).await;
     assert_eq!(refused.code(), "insufficient_quota");
     // Another model is not meant.

@@ -15,6 +15,7 @@ use crate::coding::Decoder;
 use crate::context::Context;
 use crate::ends::Ends;
 use crate::exchange::ExchangeError;
+use crate::limits::stopped;
 use crate::proxy::{WRITE_TIMEOUT, Waypoint};
 use crate::respond;
 
@@ -28,19 +29,23 @@ struct Question {
 }
 
 impl Question {
-    /// Whether the configuration in force still permits it. A provider or route that is gone
-    /// permits nothing.
-    fn is_permitted(
+    /// Asks the configuration in force whether it still permits it. A provider or route that is
+    /// gone permits nothing.
+    ///
+    /// # Errors
+    /// What the caller is told; of policies nothing, but which limit stops it.
+    fn ask(
         &self,
         waypoint: &Waypoint,
         session: &ServerSession,
         context: &Context,
-    ) -> bool {
+    ) -> Result<(), Refusal> {
+        let revoked = || Refusal::new(Code::PolicyRevoked);
         let state = waypoint.state.load();
         let snapshot = &state.snapshot;
         let verdict = context.judge(session, snapshot);
         if verdict.permit().is_err() {
-            return false;
+            return Err(revoked());
         }
         let route = snapshot.routes.iter().find_map(|route| match route {
             Route::Llm(route) if route.name == self.route => Some(route),
@@ -48,7 +53,7 @@ impl Question {
         });
         let (Some(route), Some(provider)) = (route, snapshot.provider_by_name(&self.provider))
         else {
-            return false;
+            return Err(revoked());
         };
         // What would not be routed there any more is not permitted there either.
         let known = |id| snapshot.provider(id).map(|provider| &provider.llm);
@@ -58,7 +63,7 @@ impl Question {
                 .any(|found| found.provider == provider.llm.id && found.model == self.model)
         });
         if !routed || !self.caller.is_known(snapshot) {
-            return false;
+            return Err(revoked());
         }
         let targets = targets(route, provider);
         let facts = context.facts(session, snapshot);
@@ -74,15 +79,15 @@ impl Question {
             },
             facts: facts.view(),
         };
-        let is_stopped = snapshot
-            .policy
-            .limits(&query)
-            .into_iter()
-            .any(|limit| limit.is_stop());
-        !is_stopped
-            && (snapshot.policy)
-                .decide_after(&verdict, &query)
-                .is_allowed()
+        let decision = snapshot.policy.decide_after(&verdict, &query);
+        if !decision.is_allowed() {
+            return Err(revoked());
+        }
+        let limits = snapshot.policy.limits(&query);
+        match limits.into_iter().find(|limit| limit.is_stop()) {
+            Some(limit) => Err(stopped(limit)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -193,8 +198,11 @@ pub(super) async fn relay(
             Next::Gone => break End::Gone,
             Next::ShuttingDown => break End::Cut(Refusal::new(Code::ShuttingDown)),
             Next::Again => {
-                let ask = |context: &Context| question.is_permitted(waypoint, session, context);
-                if ask(context) && context.outlives_token(ask) {
+                let ask = |context: &Context| question.ask(waypoint, session, context);
+                if let Err(refusal) = ask(context) {
+                    break End::Cut(refusal);
+                }
+                if context.outlives_token(|context| ask(context).is_ok()) {
                     continue;
                 }
                 break End::Cut(Refusal::new(Code::PolicyRevoked));

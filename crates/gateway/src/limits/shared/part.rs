@@ -69,6 +69,12 @@ impl Asked {
         }
     }
 
+    /// Whether it may begin with less than is asked for.
+    fn is_guess(&self) -> bool {
+        let least = self.ask.least_output;
+        least.is_some_and(|least| least < self.ask.output)
+    }
+
     fn is_enforced(&self) -> bool {
         self.limit.is_enforced()
     }
@@ -177,11 +183,15 @@ pub(in super::super) async fn take(
         // The configuration has a store where a limit is shared; one that has just lost it has not.
         let shared = shared.ok_or_else(|| unavailable(&first.limit))?;
         let mut taken = shared.take(&wants).await;
+        let less: Vec<Asked>;
+        let mut held = enforced.as_slice();
         if let Err(not) = &taken
             && matches!(not.why, Why::Exceeded(Exceeded::For(_)))
+            && owners.get(not.index).is_some_and(|asked| asked.is_guess())
         {
             // What is guessed waits for nothing that is left.
-            let less: Vec<Asked> = enforced.iter().map(Asked::least).collect();
+            less = enforced.iter().map(Asked::least).collect();
+            held = &less;
             let wants: SmallVec<[Want<'_>; 4]> = less.iter().flat_map(Asked::wants).collect();
             taken = shared.take(&wants).await;
         }
@@ -190,7 +200,7 @@ pub(in super::super) async fn take(
             _ => Refusal::new(Code::LimitUnavailable),
         })?;
         let mut holds = holds.into_iter();
-        for asked in &enforced {
+        for asked in held {
             let count = asked.wants().len();
             parts.push(SharedPart::new(asked, holds.by_ref().take(count)));
         }
